@@ -1,0 +1,168 @@
+//! The board as the engine's hypercalls see it: terminals, reports, and calls of an image's own.
+
+use core::str;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use realhpt::addr::Lpid;
+use realhpt::arch::powerpc64::Processor;
+use realhpt::hcall::abi::{ReportKind, Status};
+use realhpt::hcall::{Frame, Platform};
+use realhpt::lpar::{MAX_PARTITIONS, System};
+use realhpt::sync::Mutex;
+
+use crate::opal;
+
+/// All partitions on this machine.
+pub type Machine = System<'static, Processor>;
+
+/// What an image adds to this one.
+pub trait Extension: Sync {
+    /// A hypercall that only this image has; none: H_FUNCTION.
+    fn hypercall(&self, machine: &Machine, caller: Lpid, frame: &mut Frame) -> Option<Status> {
+        let _ = (machine, caller, frame);
+        None
+    }
+
+    /// Runs once, when everything is set up and before the first partition starts.
+    fn before<E: Extension>(&self, board: &Board<E>)
+    where
+        Self: Sized,
+    {
+        let _ = board;
+    }
+}
+
+/// Adds nothing.
+#[derive(Debug)]
+pub struct Plain;
+
+impl Extension for Plain {}
+
+/// Bytes of a line of output that are shown in one frame.
+const LINE: usize = 160;
+
+/// A partition's output since its last line end.
+type Line = heapless::Vec<u8, LINE>;
+
+/// The board.
+#[derive(Debug)]
+pub struct Board<E> {
+    /// The partitions.
+    pub machine: Machine,
+    extension: E,
+    /// Whose terminal is the machine's console.
+    console: Option<Lpid>,
+    lines: [Mutex<Line>; MAX_PARTITIONS],
+    planned: AtomicU64,
+    passed: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl<E: Extension> Board<E> {
+    /// The board of these partitions.
+    pub fn new(machine: Machine, extension: E, console: Option<Lpid>) -> Self {
+        Self {
+            machine,
+            extension,
+            console,
+            lines: [const { Mutex::new(Line::new()) }; MAX_PARTITIONS],
+            planned: AtomicU64::new(0),
+            passed: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        }
+    }
+
+    /// Lets the image do what it does before partitions run.
+    pub fn before(&self) {
+        self.extension.before(self);
+    }
+
+    /// Announces more cases.
+    pub fn plan(&self, cases: u64) {
+        self.planned.fetch_add(cases, Ordering::Relaxed);
+        defmt::info!("plan: {=u64} cases", cases);
+    }
+
+    /// Notes how a case ended: with a detail if it failed.
+    pub fn case(&self, name: &str, failed: Option<u64>) {
+        if let Some(detail) = failed {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+            defmt::error!("case {=str}: FAILED ({=u64:#x})", name, detail);
+        } else {
+            self.passed.fetch_add(1, Ordering::Relaxed);
+            defmt::info!("case {=str}: passed", name);
+        }
+    }
+
+    /// Logs the verdict. What is planned and never reported counts for the runner as a failure.
+    fn verdict(&self) {
+        defmt::info!(
+            "verdict: planned {=u64}, passed {=u64}, failed {=u64}",
+            self.planned.load(Ordering::Relaxed),
+            self.passed.load(Ordering::Relaxed),
+            self.failed.load(Ordering::Relaxed)
+        );
+    }
+
+    fn name(&self, lpid: Lpid) -> &str {
+        self.machine
+            .partition(lpid)
+            .map_or("?", |partition| partition.description().name)
+    }
+
+    /// Adds output to a partition's line, and logs the line where it ends or is full.
+    fn log(&self, lpid: Lpid, bytes: &[u8]) {
+        let partitions = self.machine.partitions().iter();
+        let index = partitions
+            .zip(&self.lines)
+            .find(|(partition, _)| partition.description().lpid == lpid);
+        let Some((partition, line)) = index else {
+            return;
+        };
+        let mut line = line.lock();
+        for &byte in bytes {
+            if byte == b'\n' || line.is_full() {
+                let text = str::from_utf8(&line).unwrap_or_default();
+                defmt::info!("[{=str}] {=str}", partition.description().name, text);
+                line.clear();
+            }
+            match byte {
+                b'\n' | b'\r' => {}
+                b' '..=b'~' | b'\t' => drop(line.push(byte)),
+                _ => drop(line.push(b'?')),
+            }
+        }
+    }
+}
+
+impl<E: Extension> Platform for Board<E> {
+    fn console_write(&self, lpid: Lpid, bytes: &[u8]) {
+        self.log(lpid, bytes);
+        if self.console == Some(lpid) {
+            opal::console_write(bytes);
+        }
+    }
+
+    fn console_read(&self, lpid: Lpid, bytes: &mut [u8; 16]) -> usize {
+        if self.console == Some(lpid) {
+            opal::console_read(bytes)
+        } else {
+            0
+        }
+    }
+
+    fn report(&self, lpid: Lpid, kind: ReportKind, text: &[u8], number: u64) {
+        let text = str::from_utf8(text).unwrap_or("(not text)");
+        match kind {
+            ReportKind::Plan => self.plan(number),
+            ReportKind::Passed => self.case(text, None),
+            ReportKind::Failed => self.case(text, Some(number)),
+            ReportKind::End => self.verdict(),
+            ReportKind::Note => defmt::info!("[{=str}] {=str}", self.name(lpid), text),
+        }
+    }
+
+    fn extra(&self, lpid: Lpid, frame: &mut Frame) -> Option<Status> {
+        self.extension.hypercall(&self.machine, lpid, frame)
+    }
+}

@@ -1,0 +1,52 @@
+//! The powernv board: everything of the bootable image but its main function.
+//!
+//! The way through it: [`boot`] has the first instructions and [`start::run`] the rest of the boot, which
+//! reads the machine's device tree ([`tree`]) and the [`manifest`], lays out memory ([`layout`], [`place`]),
+//! makes the [`partitions`] and then lets them [`run`]. Guests leave through the [`vectors`]; a hypercall goes
+//! to the engine from there, any other exit through [`exits`]. [`opal`], [`uart`] and [`logger`] talk to the
+//! outside.
+//!
+//! What is pure builds on the host too, for its tests.
+#![no_std]
+
+pub mod layout;
+pub mod manifest;
+pub mod mode;
+pub mod tree;
+
+#[cfg(target_os = "none")]
+pub mod board;
+#[cfg(target_os = "none")]
+pub mod boot;
+#[cfg(target_os = "none")]
+pub mod cpu;
+#[cfg(target_os = "none")]
+pub mod end;
+#[cfg(target_os = "none")]
+pub mod exits;
+#[cfg(target_os = "none")]
+pub mod external;
+#[cfg(target_os = "none")]
+pub mod logger;
+#[cfg(target_os = "none")]
+pub mod machine;
+#[cfg(target_os = "none")]
+pub mod opal;
+#[cfg(target_os = "none")]
+pub mod partitions;
+#[cfg(target_os = "none")]
+pub mod place;
+#[cfg(target_os = "none")]
+pub mod run;
+#[cfg(target_os = "none")]
+pub mod start;
+#[cfg(target_os = "none")]
+pub mod time;
+#[cfg(target_os = "none")]
+pub mod translation;
+#[cfg(target_os = "none")]
+pub mod uart;
+#[cfg(target_os = "none")]
+pub(crate) mod unexpected;
+#[cfg(target_os = "none")]
+pub mod vectors;

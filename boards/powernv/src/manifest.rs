@@ -1,0 +1,365 @@
+//! The boot manifest: the one description of the partitions, a flattened device tree in the initrd.
+//!
+//! [`Manifest::parse`] reads it; what does not make sense is an [`Error`] with the partition's name in it,
+//! never a panic. Whether it fits the machine's memory is for [`crate::layout`] to say.
+//!
+//! ```text
+//! / {
+//!   compatible = "realhpt,manifest-1";
+//!   partitions {
+//!     partition@1 {
+//!       reg = <1>;                           LPID
+//!       label = "agent";
+//!       memory-size = /bits/ 64 <...>;       guest real 0 on; a multiple of 16 MiB
+//!       hpt-order = <18>;
+//!       privileges = "control", "report";    optional
+//!       image = [...]; entry = /bits/ 64 <...>;   optional: what stands at guest real 0, and where it begins
+//!       start;                               optional: runs at boot
+//!       shared = /bits/ 64 <host size guest>;     optional: a window that the machine's owner sees too
+//!       console;                             optional: its terminal is the machine's console
+//!     };
+//!   };
+//! };
+//! ```
+
+use core::fmt;
+
+use dtoolkit::fdt::{Fdt, FdtNode};
+use dtoolkit::{Node, Property};
+use realhpt::addr::{GuestReal, HostReal, Lpid};
+use realhpt::hcall::abi::Privileges;
+use realhpt::lpar::MAX_PARTITIONS;
+use realhpt::memory::Region;
+use realhpt::table::Order;
+
+/// What the root node is compatible with.
+const COMPATIBLE: &str = "realhpt,manifest-1";
+/// Host memory of a partition is aligned to the largest page that maps it, and so is its size.
+pub const ALIGNMENT: u64 = 16 << 20;
+
+/// One partition.
+#[derive(Clone, Debug)]
+pub struct Entry<'a> {
+    /// Its number.
+    pub lpid: Lpid,
+    /// Its name.
+    pub name: &'a str,
+    /// Bytes of memory at guest real 0.
+    pub memory: u64,
+    /// Order of its HPT.
+    pub order: Order,
+    /// What it may do to others.
+    pub privileges: Privileges,
+    /// What is put at guest real 0.
+    pub image: &'a [u8],
+    /// Where it starts.
+    pub entry: GuestReal,
+    /// It runs at boot.
+    pub start: bool,
+    /// The window it shares with the machine's owner.
+    pub shared: Option<Region>,
+    /// Its terminal is the machine's console.
+    pub console: bool,
+}
+
+/// What is wrong with a manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Error<'a> {
+    /// The node it is wrong in.
+    pub node: &'a str,
+    /// What is wrong.
+    pub reason: &'static str,
+}
+
+impl fmt::Display for Error<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.node, self.reason)
+    }
+}
+
+/// The partitions of a machine.
+#[derive(Clone, Debug, Default)]
+pub struct Manifest<'a> {
+    /// In the order of the manifest.
+    pub partitions: heapless::Vec<Entry<'a>, MAX_PARTITIONS>,
+}
+
+impl<'a> Manifest<'a> {
+    /// Reads a manifest.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn parse(tree: Fdt<'a>) -> Result<Self, Error<'a>> {
+        let root = tree.root();
+        let compatible = root
+            .property("compatible")
+            .and_then(|property| property.value_as::<&str>().ok());
+        if compatible != Some(COMPATIBLE) {
+            return Err(Error {
+                node: "/",
+                reason: "is not a manifest of this version",
+            });
+        }
+        let mut manifest = Self::default();
+        let partitions = root.child("partitions").ok_or(Error {
+            node: "/",
+            reason: "has no partitions",
+        })?;
+        for node in partitions.children() {
+            let entry = Reader(node).entry()?;
+            let wrong = |reason| Error {
+                node: node.name(),
+                reason,
+            };
+            if manifest
+                .partitions
+                .iter()
+                .any(|other| other.lpid == entry.lpid)
+            {
+                return Err(wrong("has another's LPID"));
+            }
+            manifest
+                .partitions
+                .push(entry)
+                .map_err(|_| wrong("is one partition too many"))?;
+        }
+        Ok(manifest)
+    }
+}
+
+/// The properties of one partition's node.
+struct Reader<'a>(FdtNode<'a>);
+
+impl<'a> Reader<'a> {
+    fn entry(&self) -> Result<Entry<'a>, Error<'a>> {
+        let lpid = u16::try_from(self.u32("reg", "reg is not one LPID")?)
+            .ok()
+            .filter(|&lpid| lpid != 0 && lpid < 256)
+            .ok_or_else(|| self.wrong("the LPID is not one from 1 to 255"))?;
+        let memory = self.u64("memory-size", "memory-size is not one doubleword")?;
+        if memory == 0 || !memory.is_multiple_of(ALIGNMENT) {
+            return Err(self.wrong("memory-size is not a multiple of 16 MiB"));
+        }
+        let order = Order::new(self.u32("hpt-order", "hpt-order is not one word")?)
+            .ok_or_else(|| self.wrong("hpt-order is not from 18 to 46"))?;
+        let image = self.bytes("image").unwrap_or_default();
+        if image.len() as u64 > memory {
+            return Err(self.wrong("image is larger than memory-size"));
+        }
+        let entry = match self.bytes("entry") {
+            Some(_) => self.u64("entry", "entry is not one doubleword")?,
+            None => 0,
+        };
+        Ok(Entry {
+            lpid: Lpid::new(lpid),
+            name: self.string("label").unwrap_or(self.0.name()),
+            memory,
+            order,
+            privileges: self.privileges()?,
+            image,
+            entry: GuestReal::new(entry),
+            start: self.bytes("start").is_some(),
+            shared: self.shared(memory)?,
+            console: self.bytes("console").is_some(),
+        })
+    }
+
+    fn privileges(&self) -> Result<Privileges, Error<'a>> {
+        let list = self.bytes("privileges").unwrap_or_default();
+        list.split(|&byte| byte == 0)
+            .filter(|name| !name.is_empty())
+            .try_fold(Privileges::empty(), |all, name| match name {
+                b"control" => Ok(all | Privileges::CONTROL),
+                b"report" => Ok(all | Privileges::REPORT),
+                _ => Err(self.wrong("privileges has a word that is none")),
+            })
+    }
+
+    fn shared(&self, memory: u64) -> Result<Option<Region>, Error<'a>> {
+        let Some(bytes) = self.bytes("shared") else {
+            return Ok(None);
+        };
+        let (dwords, rest) = bytes.as_chunks::<8>();
+        let ([host, size, guest], []) = (dwords, rest) else {
+            return Err(self.wrong("shared is not three doublewords"));
+        };
+        let [host, size, guest] = [host, size, guest].map(|dword| u64::from_be_bytes(*dword));
+        if guest < memory {
+            return Err(self.wrong("shared lies over the partition's own memory"));
+        }
+        Region::new(GuestReal::new(guest), HostReal::new(host), size)
+            .map(Some)
+            .ok_or_else(|| self.wrong("shared is not a range of whole pages"))
+    }
+
+    fn bytes(&self, name: &str) -> Option<&'a [u8]> {
+        self.0.property(name)?.value_as().ok()
+    }
+
+    fn string(&self, name: &str) -> Option<&'a str> {
+        self.0.property(name)?.value_as().ok()
+    }
+
+    fn u32(&self, name: &str, reason: &'static str) -> Result<u32, Error<'a>> {
+        let property = self.0.property(name);
+        property
+            .and_then(|property| property.value_as().ok())
+            .ok_or_else(|| self.wrong(reason))
+    }
+
+    fn u64(&self, name: &str, reason: &'static str) -> Result<u64, Error<'a>> {
+        let property = self.0.property(name);
+        property
+            .and_then(|property| property.value_as().ok())
+            .ok_or_else(|| self.wrong(reason))
+    }
+
+    fn wrong(&self, reason: &'static str) -> Error<'a> {
+        Error {
+            node: self.0.name(),
+            reason,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::vec::Vec;
+
+    use vm_fdt::FdtWriter;
+
+    use super::*;
+
+    type Property = (&'static str, Vec<u8>);
+
+    fn agent() -> Vec<Property> {
+        let mut shared = Vec::new();
+        for dword in [0x7000_0000_u64, 0x800_0000, 1 << 32] {
+            shared.extend(dword.to_be_bytes());
+        }
+        Vec::from([
+            ("reg", 1_u32.to_be_bytes().into()),
+            ("label", b"agent\0".into()),
+            ("memory-size", 0x400_0000_u64.to_be_bytes().into()),
+            ("hpt-order", 18_u32.to_be_bytes().into()),
+            ("privileges", b"control\0report\0".into()),
+            ("image", [0x60, 0, 0, 0].into()),
+            ("entry", 0x100_u64.to_be_bytes().into()),
+            ("start", [].into()),
+            ("shared", shared),
+        ])
+    }
+
+    fn tree(partitions: &[Vec<Property>]) -> Vec<u8> {
+        let mut fdt = FdtWriter::new().unwrap();
+        let root = fdt.begin_node("").unwrap();
+        fdt.property_string("compatible", COMPATIBLE).unwrap();
+        let node = fdt.begin_node("partitions").unwrap();
+        for (number, properties) in partitions.iter().enumerate() {
+            let node = fdt
+                .begin_node(&std::format!("partition@{}", number + 1))
+                .unwrap();
+            for (name, value) in properties {
+                fdt.property(name, value).unwrap();
+            }
+            fdt.end_node(node).unwrap();
+        }
+        fdt.end_node(node).unwrap();
+        fdt.end_node(root).unwrap();
+        fdt.finish().unwrap()
+    }
+
+    fn refusal(change: impl FnOnce(&mut Vec<Property>)) -> &'static str {
+        let mut properties = agent();
+        change(&mut properties);
+        let bytes = tree(&[properties]);
+        Manifest::parse(Fdt::new(&bytes).unwrap())
+            .unwrap_err()
+            .reason
+    }
+
+    fn set(name: &'static str, value: &[u8]) -> impl FnOnce(&mut Vec<Property>) {
+        let value = Vec::from(value);
+        move |properties| {
+            properties.retain(|(other, _)| *other != name);
+            properties.push((name, value));
+        }
+    }
+
+    #[test]
+    fn a_manifest_says_what_it_says() {
+        let bytes = tree(&[agent()]);
+        let manifest = Manifest::parse(Fdt::new(&bytes).unwrap()).unwrap();
+        let [agent] = manifest.partitions.as_slice() else {
+            panic!("one partition");
+        };
+        assert_eq!((agent.lpid, agent.name), (Lpid::new(1), "agent"));
+        assert_eq!((agent.memory, agent.order.raw()), (64 << 20, 18));
+        assert_eq!(agent.privileges, Privileges::CONTROL | Privileges::REPORT);
+        assert_eq!((agent.image.len(), agent.entry.raw()), (4, 0x100));
+        assert_eq!((agent.start, agent.console), (true, false));
+        let shared = agent.shared.unwrap();
+        assert_eq!(
+            (shared.host().raw(), shared.guest().raw(), shared.size()),
+            (0x7000_0000, 1 << 32, 128 << 20)
+        );
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        assert_eq!(
+            refusal(set("reg", &[0; 4])),
+            "the LPID is not one from 1 to 255"
+        );
+        assert_eq!(
+            refusal(set("reg", &[1, 0, 0, 0])),
+            "the LPID is not one from 1 to 255"
+        );
+        assert_eq!(
+            refusal(set("memory-size", &[0; 4])),
+            "memory-size is not one doubleword"
+        );
+        assert_eq!(
+            refusal(set("memory-size", &5_u64.to_be_bytes())),
+            "memory-size is not a multiple of 16 MiB"
+        );
+        assert_eq!(
+            refusal(set("hpt-order", &[0, 0, 0, 17])),
+            "hpt-order is not from 18 to 46"
+        );
+        assert_eq!(
+            refusal(set("privileges", b"controll\0")),
+            "privileges has a word that is none"
+        );
+        assert_eq!(
+            refusal(set("shared", &[0; 16])),
+            "shared is not three doublewords"
+        );
+        assert_eq!(
+            refusal(set("shared", &[0; 24])),
+            "shared lies over the partition's own memory"
+        );
+    }
+
+    #[test]
+    fn two_partitions_cannot_be_one() {
+        let bytes = tree(&[agent(), agent()]);
+        let error = Manifest::parse(Fdt::new(&bytes).unwrap()).unwrap_err();
+        assert_eq!(
+            (error.node, error.reason),
+            ("partition@2", "has another's LPID")
+        );
+    }
+
+    #[test]
+    fn another_tree_is_not_a_manifest() {
+        let mut fdt = FdtWriter::new().unwrap();
+        let root = fdt.begin_node("").unwrap();
+        fdt.property_string("compatible", "ibm,powernv").unwrap();
+        fdt.end_node(root).unwrap();
+        let bytes = fdt.finish().unwrap();
+        let error = Manifest::parse(Fdt::new(&bytes).unwrap()).unwrap_err();
+        assert_eq!(error.reason, "is not a manifest of this version");
+    }
+}

@@ -1,0 +1,125 @@
+//! The partitions of the manifest, made real in the machine's memory.
+
+use realhpt::arch::powerpc64::{Isa, Processor};
+use realhpt::lpar::{Description, Partition};
+use realhpt::memory::{Region, Regions};
+use realhpt::addr::{GuestReal, HostReal};
+use realhpt::sync::{AtomicU64, BeDword};
+use realhpt::table::{Format, Memory};
+
+use crate::board::Machine;
+use crate::layout::{Error, Layout, Range};
+use crate::machine::Generation;
+use crate::manifest::{ALIGNMENT, Entry, Manifest};
+use crate::place;
+
+/// Why the partitions could not be made.
+#[derive(Clone, Copy, Debug)]
+pub struct Failure<'a> {
+    /// Which one.
+    pub name: &'a str,
+    /// Why.
+    pub error: Error,
+}
+
+/// Makes all partitions of a manifest.
+///
+/// Windows are taken out of the free memory first, so that nothing else is put there; several partitions may
+/// share one.
+///
+/// # Errors
+/// The first that does not fit.
+pub fn make(
+    manifest: &Manifest<'static>,
+    generation: Generation,
+    layout: &mut Layout,
+) -> Result<Machine, Failure<'static>> {
+    let isa = match generation {
+        Generation::Power8 => Isa::V2_07,
+        Generation::Power9 | Generation::Power10 => Isa::V3_0,
+    };
+    let mut machine = Machine::new(Processor::new(isa));
+    let windows = manifest
+        .partitions
+        .iter()
+        .filter_map(|entry| Some((entry.name, entry.shared?)))
+        .map(|(name, shared)| (name, Range::new(shared.host().raw(), shared.size())));
+    for (name, window) in windows.clone() {
+        if !layout.is_free(window) {
+            return Err(Failure {
+                name,
+                error: Error::NotFree(window),
+            });
+        }
+    }
+    for (name, window) in windows {
+        layout
+            .reserve(window)
+            .map_err(|error| Failure { name, error })?;
+    }
+    for entry in &manifest.partitions {
+        let failure = |error| Failure {
+            name: entry.name,
+            error,
+        };
+        let partition = one(entry, isa, layout).map_err(failure)?;
+        // The manifest has no LPID twice and no more partitions than there is room for.
+        if machine.add(partition).is_err() {
+            return Err(failure(Error::TooManyPieces));
+        }
+    }
+    Ok(machine)
+}
+
+fn one(
+    entry: &Entry<'static>,
+    isa: Isa,
+    layout: &mut Layout,
+) -> Result<Partition<'static>, Error> {
+    let order = entry.order;
+    // SAFETY: both are transparent over an atomic u64, which zero is one of.
+    let hpt: &[BeDword] = unsafe { place::doublewords(layout, order.slots() * 2, order.bytes())? };
+    // SAFETY: as above.
+    let beside: &[AtomicU64] =
+        unsafe { place::doublewords(layout, Memory::words_beside(order), place::BLOCK)? };
+    let own = place::zeroed(layout, entry.memory, ALIGNMENT)?;
+    // SAFETY: the manifest says that the image is not larger than the memory.
+    unsafe { place::copy(entry.image, own) };
+
+    let unfit = || Error::NotFree(own);
+    let memory = Memory::new(order, hpt, beside).ok_or_else(unfit)?;
+    let mut regions = Regions::new();
+    let region = Region::new(GuestReal::new(0), HostReal::new(own.start), own.size());
+    for region in region.into_iter().chain(entry.shared) {
+        regions.add(region).map_err(|_| unfit())?;
+    }
+    let description = Description {
+        name: entry.name,
+        lpid: entry.lpid,
+        privileges: entry.privileges,
+        regions,
+        shared: entry.shared,
+        entry: entry.entry,
+    };
+    let format = match isa {
+        Isa::V2_07 => Format::V2_07,
+        Isa::V3_0 => Format::V3_0,
+    };
+    let partition = Partition::new(description, format, memory);
+    show(entry, &partition, hpt, own);
+    Ok(partition)
+}
+
+fn show(entry: &Entry<'_>, partition: &Partition<'_>, hpt: &[BeDword], own: Range) {
+    defmt::info!(
+        "partition {=u16} {=str}: {=u64} MiB at {=u64:#x}, HPT of order {=u32} at {=u64:#x} and {=u64} bytes beside it, privileges {=u64:#x}",
+        entry.lpid.raw(),
+        entry.name,
+        own.size() >> 20,
+        own.start,
+        entry.order.raw(),
+        hpt.as_ptr().addr() as u64,
+        partition.bytes_beside(),
+        entry.privileges.bits()
+    );
+}

@@ -1,0 +1,134 @@
+//! From skiboot's handover to the first partition.
+
+use dtoolkit::fdt::Fdt;
+use realhpt::addr::Lpid;
+use realhpt::arch::powerpc64::enable_machine_check;
+use realhpt::lpar::control::Start;
+
+use crate::board::{Board, Extension};
+use crate::boot::Handover;
+use crate::layout::{self, Layout, Range};
+use crate::machine::Generation;
+use crate::manifest::Manifest;
+use crate::run::Run;
+use crate::translation::Translation;
+use crate::{cpu, end, external, logger, opal, partitions, place, run, time, tree, vectors};
+
+unsafe extern "C" {
+    static __image_start: u8;
+    static __image_end: u8;
+}
+
+/// Boots the machine and runs its partitions, with what the image adds.
+pub fn boot(handover: Handover, extension: impl Extension + 'static) -> ! {
+    let generation = Generation::detect();
+    opal::init(handover.opal_base, handover.opal_entry);
+    logger::init(generation);
+    let cpu = cpu::init_boot_cpu();
+    // SAFETY: HSPRG0 points to the area, and the layout gives nothing out down there.
+    unsafe { vectors::install() };
+    enable_machine_check();
+    defmt::info!("realhpt {=str} on {}", env!("CARGO_PKG_VERSION"), generation);
+
+    // Not checked against the specification: names that skiboot gives nodes are longer than it allows.
+    // SAFETY: skiboot's device tree, which lies in memory that it reserved and nobody writes to.
+    let tree = unsafe { Fdt::from_raw_unchecked(place::pointer::<u8>(handover.device_tree)) };
+    if let Some(frequency) = tree::time_base_frequency(tree) {
+        time::set_frequency(frequency);
+    }
+    external::init(tree);
+    let Ok(mut layout) = free_memory(tree) else {
+        refuse("the machine's memory is in too many pieces");
+    };
+    let initrd = tree::initrd(tree).map(|range| {
+        // SAFETY: the initrd that skiboot found; the layout gives nothing out there.
+        unsafe { core::slice::from_raw_parts(place::pointer::<u8>(range.start), size(range)) }
+    });
+    let Some(Ok(manifest)) = initrd.map(Fdt::new) else {
+        refuse("there is no manifest in the initrd");
+    };
+    let manifest = match Manifest::parse(manifest) {
+        Ok(manifest) => manifest,
+        Err(error) => {
+            defmt::error!("manifest: {=str}: {=str}", error.node, error.reason);
+            end::fail()
+        }
+    };
+    defmt::info!(
+        "{=usize} cores, {=u64} MiB free, {=usize} partitions",
+        tree::cores(tree),
+        layout.free_bytes() >> 20,
+        manifest.partitions.len()
+    );
+    let machine = match partitions::make(&manifest, generation, &mut layout) {
+        Ok(machine) => machine,
+        Err(failure) => {
+            complain(failure.name, failure.error);
+            end::fail()
+        }
+    };
+    let console: Option<Lpid> =
+        manifest.partitions.iter().find(|entry| entry.console).map(|entry| entry.lpid);
+    let placed = place::value(&mut layout, Board::new(machine, extension, console))
+        .and_then(|board| Ok((board, place::value(&mut layout, run::vcpus())?)));
+    let (board, vcpus) = match placed {
+        Ok(placed) => placed,
+        Err(error) => {
+            complain("the board", error);
+            end::fail()
+        }
+    };
+    let translation = Translation::init(generation);
+    board.before();
+    let starts = board.machine.partitions().iter().zip(&manifest.partitions);
+    for (partition, entry) in starts.filter(|(_, entry)| entry.start) {
+        let start = Start { entry: entry.entry, r3: 0 };
+        if let Err(status) = partition.start(&board.machine.machine, start) {
+            defmt::error!("partition {=str} cannot start: {=i64}", entry.name, status as i64);
+            end::fail()
+        }
+    }
+    // SAFETY: the boot CPU's area, and the vectors are installed.
+    unsafe { Run::new(board, generation, translation, vcpus, cpu) }.forever()
+}
+
+/// The memory that is left beside what firmware, vectors, image and initrd have.
+fn free_memory(tree: Fdt<'_>) -> Result<Layout, layout::Error> {
+    let mut layout = tree::memory(tree)?;
+    let image = Range {
+        start: (&raw const __image_start).expose_provenance() as u64,
+        end: (&raw const __image_end).expose_provenance() as u64,
+    };
+    layout.reserve(Range::new(0, vectors::END))?;
+    layout.reserve(image)?;
+    if let Some(initrd) = tree::initrd(tree) {
+        layout.reserve(initrd)?;
+    }
+    Ok(layout)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "usize has 64 bits on this target")]
+const fn size(range: Range) -> usize {
+    range.size() as usize
+}
+
+fn complain(name: &str, error: layout::Error) {
+    match error {
+        layout::Error::NoRoom { size, alignment } => defmt::error!(
+            "{=str} does not fit: no {=u64:#x} bytes free at a multiple of {=u64:#x}",
+            name, size, alignment
+        ),
+        layout::Error::NotFree(range) => defmt::error!(
+            "{=str} does not fit: {=u64:#x} to {=u64:#x} is not free memory",
+            name, range.start, range.end
+        ),
+        layout::Error::TooManyPieces => {
+            defmt::error!("{=str} does not fit: memory is in too many pieces", name);
+        }
+    }
+}
+
+fn refuse(reason: &'static str) -> ! {
+    defmt::error!("{=str}", reason);
+    end::fail()
+}

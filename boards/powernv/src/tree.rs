@@ -1,0 +1,83 @@
+//! What the machine's own device tree tells: memory, reservations, initrd, time base.
+
+use dtoolkit::fdt::{Fdt, FdtNode};
+use dtoolkit::{Node, Property};
+
+use crate::layout::{Error, Layout, Range};
+
+/// The machine's free memory: all `/memory` nodes without what the reservation block and `/reserved-memory`
+/// name.
+///
+/// # Errors
+/// What [`Layout`] cannot note.
+pub fn memory(tree: Fdt<'_>) -> Result<Layout, Error> {
+    let mut layout = Layout::new();
+    for node in tree.root().children() {
+        let is_memory = node.name_without_address() == "memory";
+        if is_memory && let Ok(Some(reg)) = node.reg() {
+            for reg in reg {
+                layout.add(range(reg.address(), reg.size()))?;
+            }
+        }
+    }
+    for reservation in tree.memory_reservations() {
+        layout.reserve(Range::new(reservation.address(), reservation.size()))?;
+    }
+    for node in tree.reserved_memory().into_iter().flatten() {
+        if let Ok(Some(reg)) = node.reg() {
+            for reg in reg {
+                layout.reserve(range(reg.address(), reg.size()))?;
+            }
+        }
+    }
+    Ok(layout)
+}
+
+/// The range of a `reg` entry; empty if it is not one of 64 bits.
+fn range<E>(address: Result<u64, E>, size: Result<u64, E>) -> Range {
+    match (address, size) {
+        (Ok(address), Ok(size)) => Range::new(address, size),
+        _ => Range::new(0, 0),
+    }
+}
+
+/// Where the initrd is, if there is one.
+#[must_use]
+pub fn initrd(tree: Fdt<'_>) -> Option<Range> {
+    let chosen = tree.find_node("/chosen")?;
+    let number = |name| {
+        let property = chosen.property(name)?;
+        property
+            .value_as::<u64>()
+            .or_else(|_| property.value_as::<u32>().map(u64::from))
+            .ok()
+    };
+    let (start, end) = (number("linux,initrd-start")?, number("linux,initrd-end")?);
+    (start < end).then_some(Range { start, end })
+}
+
+/// The nodes of CPUs. They are called by their processor's name, not `cpu`.
+fn cpu_nodes<'t>(tree: Fdt<'t>) -> impl Iterator<Item = FdtNode<'t>> {
+    let cpus = tree.find_node("/cpus");
+    cpus.into_iter()
+        .flat_map(|cpus| cpus.children())
+        .filter(|node| {
+            let kind = node.property("device_type");
+            kind.is_some_and(|kind| kind.value_as::<&str>() == Ok("cpu"))
+        })
+}
+
+/// Ticks of the time base in a second.
+#[must_use]
+pub fn time_base_frequency(tree: Fdt<'_>) -> Option<u64> {
+    cpu_nodes(tree).find_map(|cpu| {
+        let frequency = cpu.property("timebase-frequency")?;
+        frequency.value_as::<u32>().map(u64::from).ok()
+    })
+}
+
+/// How many cores there are.
+#[must_use]
+pub fn cores(tree: Fdt<'_>) -> usize {
+    cpu_nodes(tree).count()
+}

@@ -1,0 +1,126 @@
+//! The log's own serial port: the 16550 at LPC I/O port 0x3f8.
+//!
+//! POWER9 and POWER10 map the LPC bus's I/O space into real memory. POWER8 reaches it through a window of
+//! registers behind XSCOM (the ECCB): a command word that says direction, size and address, a status word that
+//! says when it is done. Addresses are those of chip 0, the one that has the bus.
+
+use realhpt::arch::powerpc64::{ci, relax};
+
+use crate::machine::Generation;
+
+/// First I/O port of the 16550.
+const PORT: u64 = 0x3f8;
+/// LPC I/O space on the OPB bus behind the bridge.
+const OPB_IO: u64 = 0xd001_0000;
+/// Where POWER9 and POWER10 map the OPB bus.
+const MMIO: u64 = 0x0006_0300_0000_0000;
+/// POWER8: XSCOM address of the ECCB's control register; status and data follow at 0x10 and 0x18.
+const ECCB: u64 = 0x0003_fc00_00b0_0200;
+
+/// Registers of a 16550 and their bits.
+mod register {
+    pub(super) const DATA: u64 = 0;
+    pub(super) const INTERRUPT_ENABLE: u64 = 1;
+    pub(super) const FIFO_CONTROL: u64 = 2;
+    pub(super) const LINE_CONTROL: u64 = 3;
+    pub(super) const LINE_STATUS: u64 = 5;
+
+    pub(super) const FIFO_ON: u8 = 0x01;
+    pub(super) const EIGHT_BITS: u8 = 0x03;
+    pub(super) const DIVISOR_ACCESS: u8 = 0x80;
+    pub(super) const TRANSMIT_EMPTY: u8 = 0x20;
+    pub(super) const ALL_SENT: u8 = 0x40;
+}
+
+/// The port.
+#[derive(Clone, Copy, Debug)]
+pub struct Uart {
+    generation: Generation,
+}
+
+impl Uart {
+    /// The port of this machine, set to 115200 baud, eight bits, FIFO on, no interrupts.
+    #[must_use]
+    pub fn init(generation: Generation) -> Self {
+        let uart = Self { generation };
+        uart.write(register::INTERRUPT_ENABLE, 0);
+        uart.write(register::LINE_CONTROL, register::DIVISOR_ACCESS | register::EIGHT_BITS);
+        uart.write(register::DATA, 1);
+        uart.write(register::INTERRUPT_ENABLE, 0);
+        uart.write(register::LINE_CONTROL, register::EIGHT_BITS);
+        uart.write(register::FIFO_CONTROL, register::FIFO_ON);
+        uart
+    }
+
+    /// Sends the bytes.
+    pub fn send(self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.wait(register::TRANSMIT_EMPTY);
+            self.write(register::DATA, byte);
+        }
+    }
+
+    /// Waits until the last bit is on the line.
+    pub fn flush(self) {
+        self.wait(register::ALL_SENT);
+    }
+
+    /// Waits for a bit of the line status. A port that does not exist reads as all ones, so that ends.
+    fn wait(self, bit: u8) {
+        while self.read(register::LINE_STATUS) & bit == 0 {
+            relax();
+        }
+    }
+
+    fn read(self, register: u64) -> u8 {
+        if self.generation == Generation::Power8 {
+            eccb(EccbCommand::Read, register, 0)
+        } else {
+            // SAFETY: a register of the 16550.
+            unsafe { ci::load_u8(MMIO + OPB_IO + PORT + register) }
+        }
+    }
+
+    fn write(self, register: u64, value: u8) {
+        if self.generation == Generation::Power8 {
+            eccb(EccbCommand::Write, register, value);
+        } else {
+            // SAFETY: a register of the 16550.
+            unsafe { ci::store_u8(MMIO + OPB_IO + PORT + register, value) }
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum EccbCommand {
+    Read,
+    Write,
+}
+
+/// One access of POWER8's ECCB. A write puts its byte into the data register's first byte lane before the
+/// command; a read finds it in the status register, whose upper bits are the data. The command is a magic
+/// number, the direction, the length (1) and the OPB address.
+fn eccb(command: EccbCommand, register: u64, value: u8) -> u8 {
+    const MAGIC: u64 = 0xd000_0000_0000_0000;
+    const READ: u64 = 1 << 48;
+    const ONE_BYTE: u64 = 1 << 56;
+    const DONE: u64 = 1 << 11;
+
+    let direction = if command == EccbCommand::Read { READ } else { 0 };
+    if command == EccbCommand::Write {
+        // SAFETY: the ECCB's data register.
+        unsafe { ci::store_u64(ECCB + 0x18, u64::from(value) << 56) };
+    }
+    // SAFETY: the ECCB's control register, with a whole command.
+    unsafe { ci::store_u64(ECCB, MAGIC | ONE_BYTE | direction | (OPB_IO + PORT + register)) };
+    loop {
+        // SAFETY: the ECCB's status register.
+        let status = unsafe { ci::load_u64(ECCB + 0x10) };
+        if status & DONE != 0 {
+            // Bits 6 to 37 are the data's four byte lanes; the byte is in the first.
+            let [.., byte] = ((status >> 26 & 0xffff_ffff) >> 24).to_be_bytes();
+            return byte;
+        }
+        relax();
+    }
+}

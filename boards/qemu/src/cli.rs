@@ -1,0 +1,140 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::machine::Kind;
+use crate::tables::formats::Format;
+use crate::workspace;
+
+/// realhpt: a real-mode hypervisor core for POWER that owns real hashed page tables and streams them.
+///
+/// Builds the hypervisor and its guests, boots them under QEMU and gives the verdict. What is missing for that
+/// (core's source for rustc, QEMU) is fetched first. Without a command it is `roundtrip` on a real Linux
+/// guest's table that comes with the project.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo run --", version, max_term_width = 110)]
+pub struct Cli {
+    /// What to do; roundtrip if nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Shows the log's debug frames too.
+    #[arg(long, short, global = true)]
+    pub verbose: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Restores a partition's table from a file, reads it back in passes, and checks that nothing was lost.
+    ///
+    /// A guest agent does it on the machine by hypercall: it restores the table into another partition, reads a
+    /// first pass, a second one in which nothing may show, has the partition run and modify entries, and reads
+    /// what changed. What came back is compared on the host. Exit status 0 means "verified".
+    Roundtrip(Roundtrip),
+    /// Boots the machine and leaves the agent's console to you; ctrl-C ends it.
+    Boot(Boot),
+    /// Measures what hypercalls and passes cost, in guest instructions, beside Linux KVM-HV's figures.
+    ///
+    /// QEMU counts instructions, so every run gives the same numbers. A ratio of 2 means that Linux takes twice as
+    /// many instructions for the same work.
+    Bench(Bench),
+}
+
+/// What `roundtrip` takes.
+#[derive(Debug, Args)]
+pub struct Roundtrip {
+    /// The table: a file in one of the formats below, `.xz` or plain; a Linux guest's table that comes with the
+    /// project if not given.
+    pub file: Option<PathBuf>,
+    /// Its format; found out if not given.
+    #[arg(long, value_enum)]
+    pub format: Option<Format>,
+    /// log2 of the table's size in bytes; kvm-le and kvm-be files do not say it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(18..=46))]
+    pub order: Option<u32>,
+    /// The machine to run on.
+    #[arg(long, value_enum, default_value = "powernv9")]
+    pub machine: Kind,
+    /// Writes the first pass that was read back to this file.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Its format; the same as the table's if not given.
+    #[arg(long, value_enum, requires = "out")]
+    pub out_format: Option<Format>,
+    /// Gives up after this many seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
+    pub timeout: Duration,
+}
+
+/// What `boot` takes.
+#[derive(Debug, Args)]
+pub struct Boot {
+    /// The machine to run on.
+    #[arg(long, value_enum, default_value = "powernv9")]
+    pub machine: Kind,
+}
+
+/// What `bench` takes.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// The machine to run on; powernv9 and then powernv8 if not given.
+    #[arg(long, value_enum)]
+    pub machine: Option<Kind>,
+    /// log2 of the size in bytes of the tables that are restored and read.
+    #[arg(long, value_name = "N", default_value = "24", value_parser = clap::value_parser!(u32).range(18..=28))]
+    pub order: u32,
+    /// Writes the rows to this file too, as a JSON array of objects.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+impl Default for Roundtrip {
+    fn default() -> Self {
+        Self {
+            file: None,
+            format: None,
+            order: None,
+            machine: Kind::Powernv9,
+            out: None,
+            out_format: None,
+            timeout: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Roundtrip {
+    /// The table's file: the one given, or the one that comes with the project.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        let own = || workspace().join("tests/data/qemu-htab/idle512.htab.xz");
+        self.file.clone().unwrap_or_else(own)
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, std::num::ParseIntError> {
+    text.parse().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_stands_in_no_command_is_what_roundtrip_defaults_to() {
+        let Some(Command::Roundtrip(given)) = Cli::parse_from(["realhpt", "roundtrip"]).command
+        else {
+            panic!("roundtrip was not understood");
+        };
+        assert_eq!(format!("{given:?}"), format!("{:?}", Roundtrip::default()));
+    }
+}

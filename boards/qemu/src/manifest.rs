@@ -1,0 +1,359 @@
+//! The boot manifest: which partitions there are, as a flattened device tree for the image.
+//!
+//! [`PARTITIONS`] is the one place that describes the default partitions. The image gets the tree as its
+//! initrd; nothing about a partition is known to it otherwise.
+//!
+//! A partition may share a *window* of the machine's memory with the runner (`realhpt_pseries::exchange`).
+//! Windows stand at the top of the machine's memory, which is made large enough for them.
+
+use anyhow::{Context as _, Result, ensure};
+use vm_fdt::FdtWriter;
+
+use crate::images::{Guest, Images};
+use crate::terminal::Terminal;
+
+/// Guest real address at which a partition sees its window.
+pub const WINDOW_GUEST_BASE: u64 = 0x1_0000_0000;
+/// Windows and partitions stand on multiples of this: a guest may map them with the largest page.
+const ALIGNMENT: u64 = 16 << 20;
+/// What the firmware and the image themselves take: skiboot ends below this.
+const FIRMWARE: u64 = 1 << 30;
+/// The least memory a machine is given.
+const LEAST_RAM: u64 = 2 << 30;
+
+const MIB: u64 = 1 << 20;
+
+/// One row of [`PARTITIONS`].
+#[derive(Debug)]
+struct Row {
+    lpid: u32,
+    label: &'static str,
+    memory: u64,
+    order: u32,
+    privileges: &'static [&'static str],
+    /// The binary it runs, of package `realhpt-pseries`.
+    binary: Option<&'static str>,
+    start: bool,
+    console: bool,
+    window: Option<u64>,
+}
+
+/// The agent's LPID.
+pub const AGENT: u32 = 1;
+/// The client's LPID: the partition whose table the agent restores and reads.
+pub const CLIENT: u32 = 2;
+
+/// The default partitions: the agent, the client it works on, and a third that stays empty.
+const PARTITIONS: [Row; 3] = [
+    Row {
+        lpid: AGENT,
+        label: "agent",
+        memory: 64 * MIB,
+        order: 18,
+        privileges: &["control", "report"],
+        binary: Some("agent"),
+        start: true,
+        console: true,
+        window: Some(128 * MIB),
+    },
+    Row {
+        lpid: CLIENT,
+        label: "client",
+        memory: 256 * MIB,
+        order: 22,
+        privileges: &[],
+        binary: Some("client"),
+        start: false,
+        console: false,
+        window: Some(MIB),
+    },
+    Row {
+        lpid: 3,
+        label: "spare",
+        memory: 64 * MIB,
+        order: 18,
+        privileges: &[],
+        binary: None,
+        start: false,
+        console: false,
+        window: None,
+    },
+];
+
+/// One partition.
+#[derive(Clone, Debug)]
+pub struct Partition {
+    /// Its LPID, from 1.
+    pub lpid: u32,
+    /// Its name in the log.
+    pub label: String,
+    /// Bytes of memory, a multiple of 16 MiB.
+    pub memory: u64,
+    /// log2 of its HPT's bytes.
+    pub order: u32,
+    /// What it may do: `control`, `report`.
+    pub privileges: Vec<String>,
+    /// What it runs.
+    pub guest: Option<Guest>,
+    /// It runs at boot; others wait to be started.
+    pub start: bool,
+    /// Its terminal is the machine's console.
+    pub console: bool,
+    /// Bytes of its window, if it has one.
+    pub window: Option<u64>,
+}
+
+/// Where in the machine's memory a window stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Host real address of its first byte, which is its offset in the memory file too.
+    pub host: u64,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// The partitions of one run.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    partitions: Vec<Partition>,
+}
+
+impl Manifest {
+    /// The partitions given.
+    #[must_use]
+    pub fn new(partitions: Vec<Partition>) -> Self {
+        Self { partitions }
+    }
+
+    /// The default partitions, with their guests out of `images`.
+    ///
+    /// # Errors
+    /// If a guest's image cannot be read.
+    pub fn standard(images: &Images) -> Result<Self> {
+        let partition = |row: &Row| -> Result<Partition> {
+            Ok(Partition {
+                lpid: row.lpid,
+                label: row.label.to_owned(),
+                memory: row.memory,
+                order: row.order,
+                privileges: row.privileges.iter().map(|&name| name.to_owned()).collect(),
+                guest: row.binary.map(|binary| images.guest(binary)).transpose()?,
+                start: row.start,
+                console: row.console,
+                window: row.window,
+            })
+        };
+        Ok(Self {
+            partitions: PARTITIONS.iter().map(partition).collect::<Result<_>>()?,
+        })
+    }
+
+    /// The partitions, in the order they are described in.
+    #[must_use]
+    pub fn partitions(&self) -> &[Partition] {
+        &self.partitions
+    }
+
+    /// The partition with this LPID.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn partition_mut(&mut self, lpid: u32) -> Result<&mut Partition> {
+        self.partitions
+            .iter_mut()
+            .find(|partition| partition.lpid == lpid)
+            .with_context(|| format!("no partition {lpid}"))
+    }
+
+    /// The memory the machine needs: the firmware's, every partition's with its table and what goes with it,
+    /// and the windows.
+    #[must_use]
+    pub fn ram(&self) -> u64 {
+        let partitions: u64 = self
+            .partitions
+            .iter()
+            .map(|partition| partition.memory + table_room(partition.order))
+            .sum();
+        let all = FIRMWARE + partitions + self.windows_size();
+        all.next_multiple_of(256 * MIB).max(LEAST_RAM)
+    }
+
+    fn windows_size(&self) -> u64 {
+        self.partitions
+            .iter()
+            .filter_map(|partition| partition.window)
+            .map(|size| size.next_multiple_of(ALIGNMENT))
+            .sum()
+    }
+
+    /// Where the window of partition `lpid` stands.
+    ///
+    /// # Errors
+    /// If it has none.
+    pub fn window(&self, lpid: u32) -> Result<Window> {
+        let mut host = self.ram() - self.windows_size();
+        for partition in &self.partitions {
+            let Some(size) = partition.window else {
+                continue;
+            };
+            if partition.lpid == lpid {
+                return Ok(Window { host, size });
+            }
+            host += size.next_multiple_of(ALIGNMENT);
+        }
+        anyhow::bail!("partition {lpid} has no window")
+    }
+
+    /// Shows the partitions, a line for each.
+    pub fn show(&self, terminal: &Terminal) {
+        for partition in &self.partitions {
+            let Partition {
+                lpid,
+                label,
+                memory,
+                order,
+                privileges,
+                guest,
+                start,
+                ..
+            } = partition;
+            let runs = match (guest, start) {
+                (Some(_), true) => "runs at boot",
+                (Some(_), false) => "waits to be started",
+                (None, _) => "empty",
+            };
+            let may = if privileges.is_empty() {
+                String::new()
+            } else {
+                format!(", may {}", privileges.join(" and "))
+            };
+            let memory = memory >> 20;
+            terminal.step(
+                "Partition",
+                &format!("{lpid} {label:8} {memory:4} MiB, table of order {order}, {runs}{may}"),
+            );
+        }
+    }
+
+    /// The flattened device tree.
+    ///
+    /// # Errors
+    /// If a partition's description cannot be right.
+    pub fn to_fdt(&self) -> Result<Vec<u8>> {
+        let mut fdt = FdtWriter::new()?;
+        let root = fdt.begin_node("")?;
+        fdt.property_string("compatible", "realhpt,manifest-1")?;
+        let partitions = fdt.begin_node("partitions")?;
+        for partition in &self.partitions {
+            let node = fdt.begin_node(&format!("partition@{:x}", partition.lpid))?;
+            self.describe(&mut fdt, partition)
+                .with_context(|| format!("partition {}", partition.label))?;
+            fdt.end_node(node)?;
+        }
+        fdt.end_node(partitions)?;
+        fdt.end_node(root)?;
+        Ok(fdt.finish()?)
+    }
+
+    fn describe(&self, fdt: &mut FdtWriter, partition: &Partition) -> Result<()> {
+        ensure!(
+            partition.memory.is_multiple_of(ALIGNMENT),
+            "memory is no multiple of 16 MiB"
+        );
+        fdt.property_u32("reg", partition.lpid)?;
+        fdt.property_string("label", &partition.label)?;
+        fdt.property_u64("memory-size", partition.memory)?;
+        fdt.property_u32("hpt-order", partition.order)?;
+        if !partition.privileges.is_empty() {
+            fdt.property_string_list("privileges", partition.privileges.clone())?;
+        }
+        if let Some(guest) = &partition.guest {
+            fdt.property("image", &guest.flat)?;
+            fdt.property_u64("entry", guest.entry)?;
+        }
+        if partition.start {
+            fdt.property_null("start")?;
+        }
+        if partition.window.is_some() {
+            let window = self.window(partition.lpid)?;
+            fdt.property_array_u64("shared", &[window.host, window.size, WINDOW_GUEST_BASE])?;
+        }
+        if partition.console {
+            fdt.property_null("console")?;
+        }
+        Ok(())
+    }
+}
+
+/// Memory for a table of this order: the table itself, as much again lost to its alignment, and the
+/// doublewords beside it.
+fn table_room(order: u32) -> u64 {
+    let table = 1_u64.checked_shl(order).unwrap_or(1 << 46);
+    3 * table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition(lpid: u32, window: Option<u64>) -> Partition {
+        Partition {
+            lpid,
+            label: format!("p{lpid}"),
+            memory: 64 * MIB,
+            order: 18,
+            privileges: vec!["control".to_owned()],
+            guest: Some(Guest {
+                flat: vec![0x60, 0, 0, 0],
+                entry: 0x100,
+            }),
+            start: true,
+            console: lpid == 1,
+            window,
+        }
+    }
+
+    #[test]
+    fn windows_are_aligned_apart_and_at_the_top() {
+        let manifest = Manifest::new(vec![
+            partition(1, Some(33 * MIB)),
+            partition(2, None),
+            partition(3, Some(MIB)),
+        ]);
+        let first = manifest.window(1).expect("a window");
+        let second = manifest.window(3).expect("a window");
+        assert!(first.host.is_multiple_of(ALIGNMENT) && second.host.is_multiple_of(ALIGNMENT));
+        assert!(first.host + first.size <= second.host);
+        assert_eq!(second.host + ALIGNMENT, manifest.ram());
+        assert!(manifest.window(2).is_err());
+    }
+
+    #[test]
+    fn memory_grows_with_what_is_asked_for() {
+        let mut manifest = Manifest::new(vec![partition(1, Some(512 * MIB))]);
+        assert_eq!(manifest.ram(), LEAST_RAM);
+        manifest.partition_mut(1).expect("there").order = 30;
+        assert!(manifest.ram() >= FIRMWARE + (3 << 30) + 576 * MIB);
+    }
+
+    #[test]
+    fn the_tree_is_a_tree() {
+        let manifest = Manifest::new(vec![partition(1, Some(MIB))]);
+        let fdt = manifest.to_fdt().expect("a tree");
+        assert_eq!(fdt.get(..4), Some([0xd0, 0x0d, 0xfe, 0xed].as_slice()));
+        for name in ["partition@1", "realhpt,manifest-1", "hpt-order", "shared"] {
+            assert!(
+                fdt.windows(name.len())
+                    .any(|bytes| bytes == name.as_bytes()),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn odd_memory_is_refused() {
+        let mut odd = partition(1, None);
+        odd.memory += 4096;
+        assert!(Manifest::new(vec![odd]).to_fdt().is_err());
+    }
+}

@@ -1,0 +1,52 @@
+//! The machine under the engine: one trait, and one switch between the two that implement it.
+//!
+//! [`Machine`] is all the engine knows of the processor: the TLB instructions and barriers that keep a real
+//! HPT coherent (ISA 3.0B Book III section 5.10), and doublewords of guest memory by host real address.
+//! `powerpc64` has the instructions; `host` records what was asked for and plays a hardware that
+//! sets R and C as late as it may, so that tests can hold the engine to its orderings.
+
+use crate::addr::{HostReal, Lpid};
+
+#[cfg(not(target_os = "none"))]
+pub mod host;
+#[cfg(target_os = "none")]
+pub mod powerpc64;
+
+/// What the engine needs of a processor.
+pub trait Machine {
+    /// Begins an invalidation: earlier stores to the HPT (VALID cleared) are performed before the tlbie that
+    /// follow. `ptesync`.
+    fn ptesync(&self);
+
+    /// Invalidates the translation of one entry on every thread: `tlbie` with RB as
+    /// [`crate::table::tlb::Rb`] makes it and RS = LPID.
+    fn tlbie(&self, rb: u64, lpid: Lpid);
+
+    /// Ends an invalidation: every thread has dropped the translations and their R and C are in memory.
+    /// `eieio; tlbsync; ptesync`.
+    fn tlbsync(&self);
+
+    /// Drops every translation of the partition on every thread that may have run it, and waits until
+    /// that is done.
+    fn flush_lpid(&self, lpid: Lpid);
+
+    /// Orders the store of dword 1 before that of dword 0 as hardware's table walk sees them: `eieio`.
+    fn eieio(&self);
+
+    /// Reads a doubleword of guest memory as big-endian. `at` is 8-byte aligned and came from a region.
+    fn load(&self, at: HostReal) -> u64;
+
+    /// Writes a doubleword of guest memory as big-endian. `at` is 8-byte aligned and came from a region.
+    fn store(&self, at: HostReal, value: u64);
+}
+
+/// One turn of a spin loop, where no [`Machine`] is at hand: gives the core to its other threads for a while.
+#[inline]
+pub fn relax() {
+    #[cfg(target_os = "none")]
+    powerpc64::relax();
+    #[cfg(loom)]
+    loom::thread::yield_now();
+    #[cfg(not(any(loom, target_os = "none")))]
+    core::hint::spin_loop();
+}

@@ -1,0 +1,199 @@
+//! POWER itself: the instructions behind [`Machine`], and what only a hypervisor in real mode does.
+//!
+//! [`Processor`] is the engine's machine; [`spr`] names the special purpose registers; [`slb`] and
+//! [`context`] move what a guest leaves in the processor; [`ci`] reaches devices past the caches; [`cache`]
+//! does what is done by cache blocks. One instruction sequence is one function, and all of them keep
+//! `asm!`'s default clobber of memory unless they touch none: the order of loads and stores around them is
+//! what they are for.
+
+pub mod cache;
+pub mod ci;
+pub mod context;
+pub mod slb;
+pub mod spr;
+
+use core::arch::asm;
+use core::ptr;
+
+use super::Machine;
+use crate::addr::{HostReal, Lpid};
+
+/// The time base.
+#[inline]
+#[must_use]
+pub fn time_base() -> u64 {
+    spr::TB.read()
+}
+
+/// One turn of a spin loop: low SMT priority while the core has others to run, then medium again. (What
+/// `core::hint::spin_loop` does on POWER is nothing.)
+#[inline]
+pub fn relax() {
+    // SAFETY: `or 1,1,1` and `or 2,2,2` only hint at the thread's priority.
+    unsafe { asm!("or 1, 1, 1", "or 2, 2, 2", options(nomem, nostack, preserves_flags)) };
+}
+
+/// Which form of `tlbie` the processor has for a whole partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isa {
+    /// ISA 2.07: none. Each core forgets for itself, a congruence class at a time.
+    V2_07,
+    /// ISA 3.0 and later: RIC = 2.
+    V3_0,
+}
+
+/// The processor under the engine.
+#[derive(Clone, Copy, Debug)]
+pub struct Processor {
+    isa: Isa,
+}
+
+/// RB of a `tlbie` or `tlbiel` that means every entry of one LPID (IS = 0b10).
+const WHOLE_LPID: u64 = 0x800;
+/// Congruence classes of POWER8's TLB.
+const POWER8_TLB_SETS: u64 = 512;
+
+impl Processor {
+    /// A processor of that ISA.
+    #[must_use]
+    pub const fn new(isa: Isa) -> Self {
+        Self { isa }
+    }
+}
+
+impl Machine for Processor {
+    #[inline]
+    fn ptesync(&self) {
+        // SAFETY: a barrier.
+        unsafe { asm!("ptesync", options(nostack, preserves_flags)) };
+    }
+
+    // RB and RS go in as they are; the two-operand form has RIC, PRS and R zero in ISA 3.0, which is
+    // also ISA 2.07's encoding: one entry of a partition that uses an HPT.
+    #[inline]
+    fn tlbie(&self, rb: u64, lpid: Lpid) {
+        // SAFETY: forgets translations; the table they came from is still there to be walked.
+        unsafe {
+            asm!("tlbie {rb}, {rs}", rb = in(reg) rb, rs = in(reg) u64::from(lpid.raw()),
+                options(nostack, preserves_flags));
+        }
+    }
+
+    // tlbsync waits for the tlbie of this thread on all others, eieio orders it after them, and the
+    // ptesync makes what comes later wait for it (ISA 3.0B Book III section 5.9.3.3).
+    #[inline]
+    fn tlbsync(&self) {
+        // SAFETY: barriers.
+        unsafe { asm!("eieio", "tlbsync", "ptesync", options(nostack, preserves_flags)) };
+    }
+
+    fn flush_lpid(&self, lpid: Lpid) {
+        match self.isa {
+            // RIC = 2 drops the TLB's entries and the caches of the partition table with them; PRS = 0, R = 0
+            // say that the partition's own translations are meant and that they come from an HPT.
+            Isa::V3_0 => {
+                // SAFETY: forgets translations.
+                unsafe {
+                    asm!("ptesync", "tlbie {rb}, {rs}, 2, 0, 0", "eieio", "tlbsync", "ptesync",
+                        rb = in(reg) WHOLE_LPID, rs = in(reg) u64::from(lpid.raw()),
+                        options(nostack, preserves_flags));
+                }
+            }
+            // POWER8's tlbie has no such form. tlbiel has, for the LPID that LPIDR holds, on this core, one
+            // congruence class at a time. The hypervisor's own accesses do not translate, so LPIDR may hold
+            // another partition's number meanwhile.
+            Isa::V2_07 => {
+                let current = spr::LPIDR.read();
+                set_lpidr(lpid);
+                self.ptesync();
+                for set in 0..POWER8_TLB_SETS {
+                    // SAFETY: forgets translations.
+                    unsafe {
+                        asm!("tlbiel {rb}", rb = in(reg) WHOLE_LPID | set << 12,
+                            options(nostack, preserves_flags));
+                    }
+                }
+                self.ptesync();
+                // SAFETY: what it was.
+                unsafe { spr::LPIDR.write(current) };
+                isync();
+            }
+        }
+    }
+
+    #[inline]
+    fn eieio(&self) {
+        // SAFETY: a barrier.
+        unsafe { asm!("eieio", options(nostack, preserves_flags)) };
+    }
+
+    #[inline]
+    fn load(&self, at: HostReal) -> u64 {
+        // SAFETY: `at` came from a partition's region, which is memory that the board set aside for it and of
+        // which no Rust reference exists; it is 8-byte aligned. With translation off the address is the
+        // pointer.
+        unsafe { ptr::with_exposed_provenance::<u64>(address(at)).read_volatile() }
+    }
+
+    #[inline]
+    fn store(&self, at: HostReal, value: u64) {
+        // SAFETY: as in `load`.
+        unsafe { ptr::with_exposed_provenance_mut::<u64>(address(at)).write_volatile(value) };
+    }
+}
+
+/// The address as a pointer has it: `usize` has 64 bits here.
+#[expect(clippy::cast_possible_truncation, reason = "usize has 64 bits on this architecture")]
+const fn address(at: HostReal) -> usize {
+    at.raw() as usize
+}
+
+/// Waits until all instructions before it are done with their context: after changes to SPRs that take part
+/// in translation, and to the SLB.
+#[inline]
+pub fn isync() {
+    // SAFETY: a barrier.
+    unsafe { asm!("isync", options(nostack, preserves_flags)) };
+}
+
+/// Sets LPIDR: the partition that guest state, `tlbiel` and the SLB are for from now on.
+#[inline]
+pub fn set_lpidr(lpid: Lpid) {
+    // SAFETY: nothing that the hypervisor itself does is translated.
+    unsafe { spr::LPIDR.write(u64::from(lpid.raw())) };
+    isync();
+}
+
+/// Gives up a reservation that a guest or the hypervisor may hold: a conditional store to a place of no
+/// other use. Else the next guest's `stdcx.` could succeed on it.
+#[inline]
+pub fn drop_reservation() {
+    let mut scratch = 0_u64;
+    // SAFETY: stores to `scratch` or not.
+    unsafe {
+        asm!("stdcx. {zero}, 0, {at}", zero = in(reg) 0_u64, at = in(reg) &raw mut scratch,
+            out("cr0") _, options(nostack));
+    }
+}
+
+/// Lets machine checks come as interrupts, where skiboot left them to stop the processor. Only an `rfid`
+/// can change MSR[ME]: this one goes to the instruction after it, whose distance from where `bl` left
+/// the address the assembler knows, with an MSR that differs in ME alone.
+pub fn enable_machine_check() {
+    // SAFETY: SRR0 and SRR1 hold nothing yet: no guest has run.
+    unsafe {
+        asm!(
+            "mfmsr {msr}",
+            "ori {msr}, {msr}, 0x1000",
+            "bl 2f",
+            "2:",
+            "mflr {here}",
+            "addi {here}, {here}, 3f - 2b",
+            "mtspr 26, {here}",
+            "mtspr 27, {msr}",
+            "rfid",
+            "3:",
+            msr = out(reg) _, here = out(reg) _, out("lr") _, options(nostack),
+        );
+    }
+}

@@ -1,0 +1,228 @@
+//! The hypercall ABI: tokens, status codes, flag bits and the layout of what our own calls return.
+//!
+//! Linkage (LoPAR 14.5.3): `sc 1` with the token in r3 and arguments from r4; on return the status is in r3
+//! and results stand from r4. Guests written in Rust use this module as it is; it has no dependency on the
+//! rest of the engine.
+//!
+//! # Calls of our own
+//!
+//! They live in the range that PAPR leaves to implementations. `lpar` is a partition's LPID, or
+//! [`LPAR_SELF`]. A call for another partition needs [`Privileges::CONTROL`], else H_AUTHORITY.
+//!
+//! | call | r4.. in | r4.. out |
+//! |---|---|---|
+//! | [`H_HPT_OPEN`] | lpar, [`OpenFlags`], start index | handle, order, generation |
+//! | [`H_HPT_READ`] | handle, buffer, length | bytes, pass << 32 \| [`ReadFlags`], pending slots |
+//! | [`H_HPT_WRITE`] | handle, buffer, length | bytes consumed, index of the first bad entry or all ones |
+//! | [`H_HPT_CLOSE`] | handle | |
+//! | [`H_HPT_STAT`] | lpar | ABI version, order, generation, open readers, open writers, bytes beside the HPT, pending slots of all readers |
+//! | [`H_LPAR_QUERY`] | lpar | lpid, [`State`], memory size, order, [`Privileges`], shared base, shared size, exit code |
+//! | [`H_LPAR_PAUSE`] | lpar | |
+//! | [`H_LPAR_RESUME`] | lpar | |
+//! | [`H_LPAR_RESET`] | lpar | |
+//! | [`H_LPAR_START`] | lpar, entry address, r3 at entry | |
+//! | [`H_LPAR_EXIT`] | code | does not return |
+//! | [`H_REPORT`] | [`ReportKind`], buffer, length, number | |
+//!
+//! * Buffers are guest real addresses, 8-byte aligned, wholly inside one region of the caller's memory:
+//!   else H_PARAMETER and nothing happens. A read buffer has at least [`MIN_READ_BUFFER`] bytes.
+//! * `H_HPT_READ` ends at the end of a pass at the latest; the next call begins the next pass. It may return
+//!   with room left in the buffer, even with 0 bytes, and without [`ReadFlags::END_OF_PASS`]: the work of one
+//!   call is bounded. Call again.
+//! * `H_HPT_WRITE` consumes whole headers and whole entries; a record may be longer than the buffer, the
+//!   handle remembers the place. `consumed < length` with H_SUCCESS means: call again with the rest (work is
+//!   bounded). With H_PARAMETER everything before `consumed` is applied and nothing after it.
+//! * `H_LPAR_PAUSE` and `H_LPAR_RESET` answer H_CONTINUE until they are done: call again.
+//! * `H_HPT_WRITE` on, and `H_LPAR_RESET` of, a running partition is H_BUSY.
+
+use bitflags::bitflags;
+
+/// Version of the calls of our own, in r4 of [`H_HPT_STAT`].
+pub const ABI_VERSION: u64 = 1;
+
+/// H_REMOVE (LoPAR 14.5.4.1.1).
+pub const H_REMOVE: u64 = 0x04;
+/// H_ENTER.
+pub const H_ENTER: u64 = 0x08;
+/// H_READ.
+pub const H_READ: u64 = 0x0c;
+/// H_PROTECT.
+pub const H_PROTECT: u64 = 0x18;
+/// H_BULK_REMOVE.
+pub const H_BULK_REMOVE: u64 = 0x124;
+/// H_GET_TERM_CHAR.
+pub const H_GET_TERM_CHAR: u64 = 0x54;
+/// H_PUT_TERM_CHAR.
+pub const H_PUT_TERM_CHAR: u64 = 0x58;
+/// H_CEDE: gives up the processor until there is something to do.
+pub const H_CEDE: u64 = 0xe0;
+
+/// Opens a partition's HPT as a stream.
+pub const H_HPT_OPEN: u64 = 0xf100;
+/// Reads the next piece of the stream.
+pub const H_HPT_READ: u64 = 0xf104;
+/// Writes the next piece of the stream.
+pub const H_HPT_WRITE: u64 = 0xf108;
+/// Closes a stream. H_PARTIAL: closed, but a written stream ended inside a record.
+pub const H_HPT_CLOSE: u64 = 0xf10c;
+/// Says what a table is and what it costs.
+pub const H_HPT_STAT: u64 = 0xf110;
+/// Says what a partition is.
+pub const H_LPAR_QUERY: u64 = 0xf120;
+/// Takes every vCPU of a partition out of guest state and makes its R and C final.
+pub const H_LPAR_PAUSE: u64 = 0xf124;
+/// Lets a paused partition go on.
+pub const H_LPAR_RESUME: u64 = 0xf128;
+/// Empties a stopped, paused or halted partition's table; its vCPU starts anew.
+pub const H_LPAR_RESET: u64 = 0xf130;
+/// Starts a stopped partition.
+pub const H_LPAR_START: u64 = 0xf134;
+/// Ends the calling partition.
+pub const H_LPAR_EXIT: u64 = 0xf138;
+/// Reports a test case or a verdict to the hypervisor's log. Needs [`Privileges::REPORT`].
+pub const H_REPORT: u64 = 0xf13c;
+
+/// The calling partition itself, where a call takes an LPID.
+pub const LPAR_SELF: u64 = u64::MAX;
+/// The smallest buffer [`H_HPT_READ`] takes: a header and one entry.
+pub const MIN_READ_BUFFER: u64 = 24;
+/// Bytes of a record's header.
+pub const RECORD_HEADER: u64 = 8;
+/// Bytes of an entry.
+pub const ENTRY: u64 = 16;
+
+/// Status of a hypercall, as r3 holds it (LoPAR table of return codes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i64)]
+#[allow(missing_docs, reason = "the names are LoPAR's")]
+pub enum Status {
+    Success = 0,
+    Busy = 1,
+    Closed = 2,
+    NotAvailable = 3,
+    Partial = 5,
+    Continue = 18,
+    Hardware = -1,
+    Function = -2,
+    Privilege = -3,
+    Parameter = -4,
+    PtegFull = -6,
+    NotFound = -7,
+    NoMem = -9,
+    Authority = -10,
+    Resource = -16,
+    TooBig = -64,
+}
+
+impl Status {
+    /// The status that r3 shows, if it is one of those this hypervisor gives.
+    #[must_use]
+    pub fn from_raw(raw: u64) -> Option<Self> {
+        use Status::{
+            Authority, Busy, Closed, Continue, Function, Hardware, NoMem, NotAvailable, NotFound,
+            Parameter, Partial, Privilege, PtegFull, Resource, Success, TooBig,
+        };
+        [
+            Success,
+            Busy,
+            Closed,
+            NotAvailable,
+            Partial,
+            Continue,
+            Hardware,
+            Function,
+            Privilege,
+            Parameter,
+            PtegFull,
+            NotFound,
+            NoMem,
+            Authority,
+            Resource,
+            TooBig,
+        ]
+        .into_iter()
+        .find(|status| status.raw() == raw)
+    }
+
+    /// The value in r3.
+    #[must_use]
+    pub const fn raw(self) -> u64 {
+        (self as i64).cast_unsigned()
+    }
+}
+
+bitflags! {
+    /// Flags of the HPT hcalls, r4.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Flags: u64 {
+        /// H_ENTER: this very slot.
+        const EXACT = 1 << 39;
+        /// H_READ: the four entries of the half group.
+        const READ_4 = 1 << 37;
+        /// Act only if dword 0 without its low seven bits equals the argument.
+        const AVPN = 1 << 31;
+        /// Act only if dword 0 and the argument have no bit in common.
+        const ANDCOND = 1 << 30;
+        const _ = !0;
+    }
+}
+
+bitflags! {
+    /// Flags of [`H_HPT_OPEN`].
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct OpenFlags: u64 {
+        /// Entries that are not bolted are shown as invalid.
+        const BOLTED_ONLY = 1;
+        /// Open for writing.
+        const WRITE = 2;
+    }
+
+    /// What [`H_HPT_READ`] says beside the bytes: the low half of r5. The upper half is the number of the
+    /// pass that the bytes belong to, from 1.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct ReadFlags: u64 {
+        /// The pass is over. The next call begins the next one.
+        const END_OF_PASS = 1;
+        /// With `END_OF_PASS`: the pass had no record and nothing is pending.
+        const CLEAN = 2;
+    }
+
+    /// What a partition may do beyond its own affairs.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Privileges: u64 {
+        /// Streams and controls other partitions.
+        const CONTROL = 1;
+        /// Reports test cases and verdicts.
+        const REPORT = 2;
+    }
+}
+
+/// State of a partition, r5 of [`H_LPAR_QUERY`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum State {
+    /// Never started, or reset.
+    Stopped = 0,
+    /// Runs, or waits for its turn.
+    Running = 1,
+    /// Taken out of guest state; can be resumed.
+    Paused = 2,
+    /// Ended itself, or could not go on. r11 of the query has the code.
+    Halted = 3,
+}
+
+/// What [`H_REPORT`] reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum ReportKind {
+    /// `number` cases will be reported.
+    Plan = 0,
+    /// The case named by the buffer passed.
+    Passed = 1,
+    /// The case named by the buffer failed; `number` is a detail of the case's choice.
+    Failed = 2,
+    /// All is reported: the hypervisor counts, gives its verdict and powers the machine off.
+    End = 3,
+    /// A line for the log.
+    Note = 4,
+}

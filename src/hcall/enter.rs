@@ -1,0 +1,82 @@
+//! H_ENTER (LoPAR 14.5.4.1.2): makes an entry.
+//!
+//! Order of checks: B, page-size encoding, memory, ptex, slot: that of Linux KVM, and not LoPAR's, which has
+//! WIMG before the slot and makes a WIMG that memory does not have an error. Like KVM we take it, give
+//! hardware M alone, and show the guest its own WIMG back. An address without memory behind it makes an
+//! absent entry. Zeroing, cache and cookie flags are hints that are not taken (KVM likewise). That the slot
+//! fits the hash is the guest's affair: an entry elsewhere is never found.
+
+use super::Call;
+use super::abi::{Flags, Status};
+use crate::arch::Machine;
+use crate::memory::Backing;
+use crate::table::Table;
+use crate::table::hpte::{GuestR, GuestV, PageSize};
+use crate::table::slot::{Claimed, Entry};
+
+pub(super) fn enter<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
+    let flags = Flags::from_bits_retain(call.argument(0));
+    let table = call.caller.table();
+    let entry = match entry(call) {
+        Ok(entry) => entry,
+        Err(status) => return status,
+    };
+    let ptex = call.argument(1);
+    let exact = flags.contains(Flags::EXACT);
+    match claim(table, ptex, exact) {
+        Err(status) => status,
+        Ok((ptex, claimed)) => {
+            claimed.publish(&call.system.machine, entry);
+            call.put(0, ptex);
+            Status::Success
+        }
+    }
+}
+
+fn entry<M: Machine>(call: &Call<'_, '_, M>) -> Result<Entry, Status> {
+    let v = GuestV::entered(call.argument(2));
+    let r = GuestR::entered(call.argument(3));
+    v.segment_size().ok_or(Status::Parameter)?;
+    let size = PageSize::decode(v.raw(), r.raw()).ok_or(Status::Parameter)?;
+    let page = match call
+        .caller
+        .description()
+        .regions
+        .page(r.page(size), size.bytes())
+    {
+        Backing::Memory(page) => Some(page),
+        Backing::Absent => None,
+        Backing::Misfit => return Err(Status::Parameter),
+    };
+    Ok(Entry { v, r, size, page })
+}
+
+/// A free slot: exactly `ptex`, or the first one of its group. The occupied bitmap says which are free; that
+/// a bit is being set or cleared at this moment reads as a full group, as if the call had come earlier or
+/// later.
+fn claim<'t>(table: &'t Table<'_>, ptex: u64, exact: bool) -> Result<(u64, Claimed<'t>), Status> {
+    let exact_slot = table.order().ptex(ptex).ok_or(Status::Parameter)?;
+    if exact {
+        let slot = table.slot(exact_slot).ok_or(Status::Parameter)?;
+        return slot
+            .claim()
+            .map(|claimed| (ptex, claimed))
+            .ok_or(Status::PtegFull);
+    }
+    let group = ptex & !7;
+    loop {
+        let occupied = table.occupied().word(group / 64) >> (group % 64) & 0xff;
+        let free = u64::from((!occupied).trailing_zeros());
+        if free >= 8 {
+            return Err(Status::PtegFull);
+        }
+        let slot = table
+            .order()
+            .ptex(group + free)
+            .and_then(|ptex| table.slot(ptex));
+        if let Some(claimed) = slot.ok_or(Status::Parameter)?.claim() {
+            return Ok((group + free, claimed));
+        }
+        // Another vCPU was quicker: the group has one free slot less.
+    }
+}

@@ -1,0 +1,52 @@
+//! H_READ (LoPAR 14.5.4.1.5): shows entries as the guest knows them.
+//!
+//! An entry without VALID reads as zero. KVM shows whatever dword 1 was left there: a host real address.
+
+use super::Call;
+use super::abi::{Flags, Status};
+use crate::addr::Ptex;
+use crate::arch::Machine;
+use crate::table::Table;
+use crate::table::hpt::Copy;
+
+pub(super) fn read<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
+    let flags = Flags::from_bits_retain(call.argument(0));
+    let table = call.caller.table();
+    let Some(ptex) = table.order().ptex(call.argument(1)) else {
+        return Status::Parameter;
+    };
+    let (first, count) = if flags.contains(Flags::READ_4) {
+        (ptex.raw() & !3, 4)
+    } else {
+        (ptex.raw(), 1)
+    };
+    for number in 0..count {
+        let Some(ptex) = table.order().ptex(first + number) else {
+            return Status::Parameter;
+        };
+        let (dword0, dword1) = entry(table, ptex);
+        let register = if number == 0 { 0 } else { 2 * (ptex.raw() & 3) };
+        let register = crate::table::bitmap::index(register);
+        call.put(register, dword0);
+        call.put(register + 1, dword1);
+    }
+    Status::Success
+}
+
+/// A consistent copy; where writers do not leave the entry alone for long enough, one made under its lock.
+fn entry(table: &Table<'_>, ptex: Ptex) -> (u64, u64) {
+    let Some(slot) = table.slot(ptex) else {
+        return (0, 0);
+    };
+    loop {
+        match table.copy(slot) {
+            Copy::Entry { v, r, .. } => return (v.raw(), r.raw()),
+            Copy::Free => return (0, 0),
+            Copy::Busy => {
+                if let Some(locked) = slot.lock() {
+                    return (locked.v().raw(), locked.view_with_rc().raw());
+                }
+            }
+        }
+    }
+}

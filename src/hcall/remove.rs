@@ -1,0 +1,177 @@
+//! H_REMOVE and H_BULK_REMOVE (LoPAR 14.5.4.1.1 and 14.5.4.1.7): take entries away.
+//!
+//! R and C that are given back are read after the `tlbie`: a translation in a TLB may have held them until
+//! then. H_AVPN and H_ANDCOND compare with dword 0 as the guest knows it. KVM compares H_ANDCOND with its own
+//! locked dword 0, so its lock and absent bits show through; ours do not.
+
+use super::Call;
+use super::abi::{Flags, Status};
+use crate::arch::Machine;
+use crate::table::hpte::{C, COMPARED, GuestR, GuestV, R};
+use crate::table::slot::{Locked, Stale};
+use crate::table::{Table, tlb};
+
+/// The entries of one H_BULK_REMOVE.
+const BULK: usize = 4;
+
+/// Whether an entry is the one that the caller means.
+fn matches(v: GuestV, flags: Flags, avpn: u64) -> bool {
+    !(flags.contains(Flags::AVPN) && v.raw() & COMPARED != avpn
+        || flags.contains(Flags::ANDCOND) && v.raw() & avpn != 0)
+}
+
+pub(super) fn remove<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
+    let flags = Flags::from_bits_retain(call.argument(0));
+    let table = call.caller.table();
+    let Some(slot) = table
+        .order()
+        .ptex(call.argument(1))
+        .and_then(|ptex| table.slot(ptex))
+    else {
+        return Status::Parameter;
+    };
+    let Some(locked) = slot.lock() else {
+        return Status::NotFound;
+    };
+    let v = locked.v();
+    if !matches(v, flags, call.argument(2)) {
+        return Status::NotFound;
+    }
+    let view = if locked.is_valid() {
+        tlb::flush_one(&call.system.machine, table.lpid(), locked.invalidate()).remove()
+    } else {
+        locked.remove_absent()
+    };
+    call.put(0, v.raw());
+    call.put(1, view.raw());
+    Status::Success
+}
+
+/// The type of a translation specifier, its two highest bits.
+const TYPE: u64 = 3 << 62;
+const TYPE_REQUEST: u64 = 1 << 62;
+const TYPE_END: u64 = 3 << 62;
+/// A request's condition, and the values it takes.
+const CONDITION: u64 = 3 << 56;
+const CONDITION_ABSOLUTE: u64 = 0;
+const CONDITION_ANDCOND: u64 = 1 << 56;
+const CONDITION_AVPN: u64 = 2 << 56;
+/// The ptex of a request.
+const PTEX: u64 = (1 << 56) - 1;
+/// What a response is made of beside the request's condition and ptex.
+const RESPONSE: u64 = 2 << 62;
+const NOT_FOUND: u64 = 1 << 60;
+const PARAMETER: u64 = 2 << 60;
+const RC_SHIFT: u32 = 51;
+
+/// Removes up to four entries, flushed in one batch.
+///
+/// Each specifier is answered in place. A bad one (an unused one too, as KVM and QEMU have it) ends the call
+/// with H_PARAMETER after what came before it is done. The call waits for a lock only while it holds none:
+/// else it flushes and lets go of what it holds first, so two calls never wait for each other.
+pub(super) fn bulk_remove<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
+    let table = call.caller.table();
+    let mut batch = Batch {
+        table,
+        stale: heapless::Vec::new(),
+        results: [0; BULK],
+    };
+    let mut status = Status::Success;
+    for number in 0..BULK {
+        let request = call.argument(2 * number);
+        match request & TYPE {
+            TYPE_REQUEST => {}
+            TYPE_END => break,
+            _ => {
+                status = Status::Parameter;
+                call.put(
+                    2 * number,
+                    RESPONSE | PARAMETER | request & (CONDITION | PTEX),
+                );
+                break;
+            }
+        }
+        let answer = RESPONSE | request & (CONDITION | PTEX);
+        let flags = match request & CONDITION {
+            CONDITION_ABSOLUTE => Flags::empty(),
+            CONDITION_ANDCOND => Flags::ANDCOND,
+            CONDITION_AVPN => Flags::AVPN,
+            _ => Flags::all(),
+        };
+        let slot = table
+            .order()
+            .ptex(request & PTEX)
+            .and_then(|ptex| table.slot(ptex));
+        let (Some(slot), false) = (slot, flags == Flags::all()) else {
+            status = Status::Parameter;
+            call.put(2 * number, answer | PARAMETER);
+            break;
+        };
+        let locked = match slot.try_lock() {
+            Some(locked) => locked,
+            None => {
+                batch.flush(&call.system.machine);
+                slot.lock()
+            }
+        };
+        let avpn = call.argument(2 * number + 1);
+        match locked {
+            Some(locked) if matches(locked.v(), flags, avpn) => {
+                batch.remove(number, locked);
+                call.put(2 * number, answer);
+            }
+            _ => call.put(2 * number, answer | NOT_FOUND),
+        }
+    }
+    batch.flush(&call.system.machine);
+    for (number, rc) in batch.results.into_iter().enumerate() {
+        if rc != 0 {
+            call.put(2 * number, call.argument(2 * number) | rc << RC_SHIFT);
+        }
+    }
+    status
+}
+
+/// Entries that a bulk remove has taken from hardware and not flushed yet, and what came of those before.
+struct Batch<'t> {
+    table: &'t Table<'t>,
+    stale: heapless::Vec<(usize, Stale<'t>), BULK>,
+    /// R and C of each specifier's entry.
+    results: [u64; BULK],
+}
+
+impl<'t> Batch<'t> {
+    fn remove(&mut self, number: usize, locked: Locked<'t>) {
+        if locked.is_valid() {
+            // As many as there are specifiers: the push never fails.
+            let _ = self.stale.push((number, locked.invalidate()));
+        } else {
+            self.note(number, locked.remove_absent());
+        }
+    }
+
+    fn note(&mut self, number: usize, view: GuestR) {
+        if let Some(result) = self.results.get_mut(number) {
+            *result = view.raw() & (R | C);
+        }
+    }
+
+    fn flush<M: Machine>(&mut self, machine: &M) {
+        if self.stale.is_empty() {
+            return;
+        }
+        let mut numbers: heapless::Vec<usize, BULK> = heapless::Vec::new();
+        let mut batch: heapless::Vec<Stale<'t>, BULK> = heapless::Vec::new();
+        for (number, stale) in core::mem::take(&mut self.stale) {
+            let _ = numbers.push(number);
+            let _ = batch.push(stale);
+        }
+        let mut numbers = numbers.into_iter();
+        tlb::flush(machine, self.table.lpid(), batch, |flushed| {
+            let view = flushed.remove();
+            if let Some(number) = numbers.next() {
+                self.note(number, view);
+            }
+        });
+    }
+}

@@ -1,0 +1,244 @@
+//! The stream calls: H_HPT_OPEN, READ, WRITE, CLOSE and STAT.
+//!
+//! A handle names the partition, the slot and the use of the slot it was made for; it is good only for the
+//! partition that opened it. What it holds is looked up, never trusted.
+
+use super::Call;
+use super::abi::{ABI_VERSION, MIN_READ_BUFFER, OpenFlags, RECORD_HEADER, Status};
+use crate::addr::{GuestReal, Lpid};
+use crate::arch::Machine;
+use crate::lpar::Partition;
+use crate::stream::reader;
+use crate::stream::readers::Refused;
+use crate::table::bitmap::index;
+
+/// The largest table that a record's 32-bit index reaches.
+const MAX_ORDER: u32 = 36;
+/// The slot number that says: the writer.
+const WRITER: u64 = 0xff;
+
+/// A handle, taken apart: serial, LPID, slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Handle {
+    serial: u64,
+    lpid: Lpid,
+    slot: u64,
+}
+
+impl Handle {
+    const fn raw(self) -> u64 {
+        self.serial << 24 | (self.lpid.raw() as u64) << 8 | self.slot
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the LPID is cut out")]
+    const fn from_raw(raw: u64) -> Self {
+        Self {
+            serial: raw >> 24,
+            lpid: Lpid::new((raw >> 8) as u16),
+            slot: raw & 0xff,
+        }
+    }
+}
+
+impl From<Refused> for Status {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Unknown => Self::Parameter,
+            Refused::Busy => Self::Busy,
+            Refused::Closed => Self::Closed,
+            Refused::Full => Self::Resource,
+        }
+    }
+}
+
+/// Runs a handler whose errors are statuses.
+fn answer(result: Result<(), Status>) -> Status {
+    result.err().unwrap_or(Status::Success)
+}
+
+impl<'c, 'm, M: Machine> Call<'c, 'm, M> {
+    /// The handle in argument 0 and the partition that it is about.
+    fn handle(&self) -> Result<(Handle, &'c Partition<'m>), Status> {
+        let handle = Handle::from_raw(self.argument(0));
+        let target = self
+            .system
+            .partition(handle.lpid)
+            .ok_or(Status::Parameter)?;
+        Ok((handle, target))
+    }
+
+    fn own_lpid(&self) -> Lpid {
+        self.caller.description().lpid
+    }
+
+    /// The buffer in arguments 1 and 2.
+    fn buffer(&self) -> Result<crate::memory::GuestBuffer, Status> {
+        self.caller
+            .description()
+            .regions
+            .claim(GuestReal::new(self.argument(1)), self.argument(2))
+            .ok_or(Status::Parameter)
+    }
+}
+
+pub(super) fn open<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
+    answer(try_open(call))
+}
+
+fn try_open<M: Machine>(call: &mut Call<'_, '_, M>) -> Result<(), Status> {
+    let target = call.target(0)?;
+    let flags = OpenFlags::from_bits(call.argument(1)).ok_or(Status::Parameter)?;
+    let start = call.argument(2);
+    let table = target.table();
+    if table.order().raw() > MAX_ORDER {
+        return Err(Status::TooBig);
+    }
+    if start >= table.order().slots() {
+        return Err(Status::Parameter);
+    }
+    let generation = target.control().generation();
+    let lpid = target.description().lpid;
+    let handle = if flags.contains(OpenFlags::WRITE) {
+        if start != 0 {
+            return Err(Status::Parameter);
+        }
+        // Refused at once while the partition runs, and again at each write.
+        drop(target.control().begin_write()?);
+        let mut slot = target.writer().lock();
+        if slot.owner.is_some() && slot.generation == generation {
+            return Err(Status::Resource);
+        }
+        slot.owner = Some(call.own_lpid());
+        slot.serial += 1;
+        slot.generation = generation;
+        slot.writer.restart();
+        Handle {
+            serial: slot.serial,
+            lpid,
+            slot: WRITER,
+        }
+    } else {
+        let own = call.caller.description();
+        let spare = Partition::reserved_readers(own.privileges);
+        let (slot, serial) = target
+            .readers()
+            .open(table, own.lpid, generation, flags, start, spare)?;
+        Handle {
+            serial,
+            lpid,
+            slot: slot as u64,
+        }
+    };
+    call.put(0, handle.raw());
+    call.put(1, u64::from(table.order().raw()));
+    call.put(2, generation);
+    Ok(())
+}
+
+pub(super) fn read<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
+    answer(try_read(call))
+}
+
+fn try_read<M: Machine>(call: &mut Call<'_, '_, M>) -> Result<(), Status> {
+    let (handle, target) = call.handle()?;
+    let generation = target.control().generation();
+    let reader = target.readers().enter(
+        index(handle.slot),
+        handle.serial,
+        call.own_lpid(),
+        generation,
+    )?;
+    if call.argument(2) < MIN_READ_BUFFER {
+        return Err(Status::Parameter);
+    }
+    let buffer = call.buffer()?;
+    let read = reader::read(&call.system.machine, target.table(), &reader, buffer);
+    drop(reader);
+    call.put(0, read.bytes);
+    call.put(1, read.pass << 32 | read.flags.bits());
+    call.put(2, read.pending);
+    Ok(())
+}
+
+pub(super) fn write<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
+    answer(try_write(call))
+}
+
+fn try_write<M: Machine>(call: &mut Call<'_, '_, M>) -> Result<(), Status> {
+    let (handle, target) = call.handle()?;
+    if handle.slot != WRITER {
+        return Err(Status::Parameter);
+    }
+    let mut slot = target.writer().try_lock().ok_or(Status::Busy)?;
+    if slot.owner != Some(call.own_lpid()) || slot.serial != handle.serial {
+        return Err(Status::Parameter);
+    }
+    if slot.generation != target.control().generation() {
+        return Err(Status::Closed);
+    }
+    if call.argument(2) < RECORD_HEADER {
+        return Err(Status::Parameter);
+    }
+    let buffer = call.buffer()?;
+    let writing = target.control().begin_write()?;
+    let regions = &target.description().regions;
+    let written = slot
+        .writer
+        .write(&call.system.machine, target.table(), regions, buffer);
+    drop(writing);
+    drop(slot);
+    call.put(0, written.consumed);
+    call.put(1, written.refused.map_or(u64::MAX, |bad| bad.index()));
+    if written.refused.is_some() {
+        Err(Status::Parameter)
+    } else {
+        Ok(())
+    }
+}
+
+pub(super) fn close<M: Machine>(call: &Call<'_, '_, M>) -> Status {
+    answer(try_close(call))
+}
+
+fn try_close<M: Machine>(call: &Call<'_, '_, M>) -> Result<(), Status> {
+    let (handle, target) = call.handle()?;
+    if handle.slot != WRITER {
+        let slot = index(handle.slot);
+        return Ok(target
+            .readers()
+            .close(target.table(), slot, handle.serial, call.own_lpid())?);
+    }
+    let mut slot = target.writer().try_lock().ok_or(Status::Busy)?;
+    if slot.owner != Some(call.own_lpid()) || slot.serial != handle.serial {
+        return Err(Status::Parameter);
+    }
+    slot.owner = None;
+    if slot.writer.is_inside_record() {
+        Err(Status::Partial)
+    } else {
+        Ok(())
+    }
+}
+
+pub(super) fn stat<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
+    answer(try_stat(call))
+}
+
+fn try_stat<M: Machine>(call: &mut Call<'_, '_, M>) -> Result<(), Status> {
+    let target = call.target(0)?;
+    let (readers, pending) = target.readers().open_and_pending(target.table());
+    let writers = u64::from(target.writer().lock().owner.is_some());
+    let results = [
+        ABI_VERSION,
+        u64::from(target.table().order().raw()),
+        target.control().generation(),
+        readers,
+        writers,
+        target.bytes_beside(),
+        pending,
+    ];
+    for (number, result) in results.into_iter().enumerate() {
+        call.put(number, result);
+    }
+    Ok(())
+}

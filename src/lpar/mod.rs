@@ -1,0 +1,84 @@
+//! What owns a table: partitions, their vCPUs, and the states they go through.
+//!
+//! [`System`] has all partitions of the machine; [`partition::Partition`] one of them, from the
+//! [`partition::Description`] that a board reads from its manifest. [`control`] is the state machine that
+//! keeps runs and writes of a partition apart; [`vrma`] makes the entries that translate guest real mode;
+//! [`fault`] answers storage interrupts; [`schedule`] chooses whose turn it is; [`vcpu`] is what is kept of a
+//! guest's processor.
+
+pub mod control;
+pub mod fault;
+pub mod partition;
+pub mod schedule;
+pub mod vcpu;
+pub mod vrma;
+
+pub use partition::{Description, Partition};
+
+use crate::addr::Lpid;
+use crate::arch::Machine;
+
+/// Bound on the partitions of a machine. (Fewer under loom, whose threads have stacks of 32 KiB.)
+pub const MAX_PARTITIONS: usize = if cfg!(loom) { 1 } else { 8 };
+
+/// The partitions of a machine.
+#[derive(Debug)]
+pub struct System<'m, M: Machine> {
+    /// The processor under the engine.
+    pub machine: M,
+    partitions: heapless::Vec<Partition<'m>, MAX_PARTITIONS>,
+}
+
+impl<'m, M: Machine> System<'m, M> {
+    /// A machine without partitions.
+    #[must_use]
+    pub const fn new(machine: M) -> Self {
+        Self {
+            machine,
+            partitions: heapless::Vec::new(),
+        }
+    }
+
+    /// Adds a partition.
+    ///
+    /// # Errors
+    /// The partition, if there are too many or its LPID is taken or 0.
+    #[expect(
+        clippy::result_large_err,
+        reason = "happens at boot, and the caller wants it back"
+    )]
+    pub fn add(&mut self, partition: Partition<'m>) -> Result<(), Partition<'m>> {
+        let lpid = partition.description().lpid;
+        if lpid.raw() == 0 || self.partition(lpid).is_some() {
+            return Err(partition);
+        }
+        self.partitions.push(partition)
+    }
+
+    /// The partitions.
+    #[must_use]
+    pub fn partitions(&self) -> &[Partition<'m>] {
+        &self.partitions
+    }
+
+    /// The partition with that LPID.
+    #[must_use]
+    pub fn partition(&self, lpid: Lpid) -> Option<&Partition<'m>> {
+        self.partitions
+            .iter()
+            .find(|partition| partition.description().lpid == lpid)
+    }
+
+    /// Ends a partition: it is halted with `code`, and the streams that it had open are closed.
+    pub fn halt(&self, partition: &Partition<'_>, code: u64) {
+        partition.control().halt(code);
+        self.close_streams_of(partition.description().lpid);
+    }
+
+    /// Closes every stream that a partition has open, on whatever table: it has stopped.
+    pub fn close_streams_of(&self, owner: Lpid) {
+        for partition in &self.partitions {
+            partition.close_streams_of(owner);
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! A partition: its description, its table, the streams over it and its control.
+
+use super::control::{Control, Start};
+use super::vrma;
+use crate::addr::{GuestReal, Lpid};
+use crate::arch::Machine;
+use crate::hcall::abi::{Privileges, State, Status};
+use crate::memory::{Region, Regions};
+use crate::stream::{Readers, Writer};
+use crate::sync::Mutex;
+use crate::table::bitmap::{WORD, ones};
+use crate::table::hpte::Format;
+use crate::table::{Memory, Table, tlb};
+
+/// What a partition is, as its board's manifest says.
+#[derive(Clone, Debug)]
+pub struct Description<'a> {
+    /// For people.
+    pub name: &'a str,
+    /// Its number; not 0.
+    pub lpid: Lpid,
+    /// What it may do to others.
+    pub privileges: Privileges,
+    /// All its memory. The region at guest real 0 is the one it runs in.
+    pub regions: Regions,
+    /// The region, one of `regions`, that it shares with the machine's owner.
+    pub shared: Option<Region>,
+    /// Where it starts.
+    pub entry: GuestReal,
+}
+
+/// The one writer a table can have.
+#[derive(Debug)]
+pub(crate) struct WriterSlot {
+    pub(crate) owner: Option<Lpid>,
+    pub(crate) serial: u64,
+    pub(crate) generation: u64,
+    pub(crate) writer: Writer,
+}
+
+/// A partition.
+#[derive(Debug)]
+pub struct Partition<'m> {
+    description: Description<'m>,
+    table: Table<'m>,
+    readers: Readers<'m>,
+    writer: Mutex<WriterSlot>,
+    control: Control,
+}
+
+/// Slots that one piece of a reset or of a pause looks at.
+const PIECE: u64 = 1 << 16;
+/// Entries that one piece of a reset removes, or of a pause merges, at most.
+const PIECE_ENTRIES: u64 = 256;
+
+impl<'m> Partition<'m> {
+    /// A stopped partition with an empty table in `memory`, which is zeroed.
+    #[must_use]
+    pub fn new(description: Description<'m>, format: Format, memory: Memory<'m>) -> Self {
+        let (table, marks) = Table::new(description.lpid, format, memory);
+        Self {
+            description,
+            table,
+            readers: Readers::new(marks.map(|marks| marks.words())),
+            writer: Mutex::new(WriterSlot {
+                owner: None,
+                serial: 0,
+                generation: 0,
+                writer: Writer::new(),
+            }),
+            control: Control::new(),
+        }
+    }
+
+    /// What it is.
+    #[must_use]
+    pub const fn description(&self) -> &Description<'m> {
+        &self.description
+    }
+
+    /// Its table.
+    #[must_use]
+    pub const fn table(&self) -> &Table<'m> {
+        &self.table
+    }
+
+    /// The readers of its table.
+    #[must_use]
+    pub const fn readers(&self) -> &Readers<'m> {
+        &self.readers
+    }
+
+    pub(crate) const fn writer(&self) -> &Mutex<WriterSlot> {
+        &self.writer
+    }
+
+    /// Its control.
+    #[must_use]
+    pub const fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// Its state.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.control.state()
+    }
+
+    /// Log2 of the page size that guest real mode is translated with: for LPCR[VRMASD] and for PS of the
+    /// partition table. Before the first start it says 4K.
+    #[must_use]
+    pub fn vrma_shift(&self) -> u32 {
+        self.table.vrma_shift().unwrap_or(12)
+    }
+
+    /// Bytes of memory that the table takes beside the HPT.
+    #[must_use]
+    pub fn bytes_beside(&self) -> u64 {
+        Memory::words_beside(self.table.order()) * 8
+    }
+
+    /// Starts a stopped partition, with a VRMA if its table has none.
+    ///
+    /// # Errors
+    /// [`Status::Busy`] if it is not stopped or its table is being written; what [`vrma::prepare`] says.
+    pub fn start<M: Machine>(&self, machine: &M, start: Start) -> Result<(), Status> {
+        self.control.start(start, || {
+            vrma::prepare(machine, &self.table, &self.description.regions)
+        })
+    }
+
+    /// Takes the partition out of guest state and makes its R and C final, a piece at a time: drops every
+    /// translation of it, so that no processor holds back an R or C, and merges them into the guest view.
+    /// Every pass begun after this is done is exact, and so is the pending count.
+    ///
+    /// # Errors
+    /// [`Status::Continue`] when there is more to do.
+    pub fn pause<M: Machine>(&self, machine: &M) -> Result<(), Status> {
+        self.control.pause();
+        machine.flush_lpid(self.description.lpid);
+        let mut work = PIECE_ENTRIES;
+        let table = &self.table;
+        for block in 0..table.order().slots() / crate::table::bitmap::BLOCK {
+            for word in ones(table.unsettled().block(block)) {
+                let word = block * WORD + word;
+                for bit in ones(table.unsettled().word(word)) {
+                    let slot = table
+                        .order()
+                        .ptex(word * WORD + bit)
+                        .and_then(|ptex| table.slot(ptex));
+                    let Some(slot) = slot else { continue };
+                    if table.harvest(slot) == Some(true) {
+                        table.note_change(slot.ptex());
+                        work -= 1;
+                    }
+                    if work == 0 {
+                        return Err(Status::Continue);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Empties the table of a partition that does not run, a piece at a time. Readers and the writer of the old
+    /// generation are at their end; the partition is stopped and may be started anew.
+    ///
+    /// # Errors
+    /// [`Status::Busy`] while it runs or a write is in flight; [`Status::Continue`] when there is more to do.
+    pub fn reset<M: Machine>(&self, machine: &M) -> Result<(), Status> {
+        self.control.reset(|from| {
+            let reached = self.clear(machine, from);
+            if reached.is_none() {
+                self.table.set_vrma_shift(None);
+                machine.flush_lpid(self.description.lpid);
+            }
+            reached
+        })
+    }
+
+    /// Removes entries from slot `from` on; where it stopped.
+    fn clear<M: Machine>(&self, machine: &M, from: u64) -> Option<u64> {
+        let table = &self.table;
+        let slots = table.order().slots();
+        let end = (from + PIECE).min(slots);
+        let mut work = PIECE_ENTRIES;
+        for word in from / WORD..end / WORD {
+            for bit in ones(table.occupied().word(word)) {
+                if work == 0 {
+                    return Some(word * WORD);
+                }
+                work -= 1;
+                let slot = table
+                    .order()
+                    .ptex(word * WORD + bit)
+                    .and_then(|ptex| table.slot(ptex));
+                let Some(locked) = slot.and_then(|slot| slot.lock()) else {
+                    continue;
+                };
+                if locked.is_valid() {
+                    tlb::flush_one(machine, table.lpid(), locked.invalidate()).remove();
+                } else {
+                    let _ = locked.remove_absent();
+                }
+            }
+        }
+        (end < slots).then_some(end)
+    }
+
+    /// Closes the streams over this table that `owner` has open: it has stopped.
+    pub(super) fn close_streams_of(&self, owner: Lpid) {
+        self.readers.close_all_of(&self.table, owner);
+        let mut writer = self.writer.lock();
+        if writer.owner == Some(owner) {
+            writer.owner = None;
+        }
+    }
+
+    /// Reader slots that a partition without the control privilege cannot have on its own table.
+    #[must_use]
+    pub const fn reserved_readers(privileges: Privileges) -> usize {
+        if privileges.contains(Privileges::CONTROL) {
+            0
+        } else {
+            1
+        }
+    }
+}

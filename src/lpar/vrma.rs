@@ -1,0 +1,76 @@
+//! The entries that translate guest real mode: the VRMA (ISA 3.0B Book III section 5.7.3.4; LoPAR's RMA).
+//!
+//! On POWER9 and later, and on POWER8 with LPCR[VPM0], a guest with translation off runs through the 1T
+//! segment [`Segment::VRMA_VSID`]. Its entries stand in the partition's own table. They are made when the
+//! partition first runs and no restored table had any, with 16M pages, over the region that begins at guest
+//! real 0: bolted, R and C set, so that they are settled.
+
+use crate::addr::{EffAddr, GuestReal};
+use crate::arch::Machine;
+use crate::hcall::abi::Status;
+use crate::memory::{Backing, Regions};
+use crate::table::Table;
+use crate::table::hash::Segment;
+use crate::table::hpte::{BOLTED, C, GuestR, GuestV, LARGE, M, PageSize, R, SECONDARY};
+use crate::table::slot::{Claimed, Entry};
+
+/// Pages of the VRMA.
+const SIZE: PageSize = PageSize::M16;
+/// The last slot of a group, where operating systems look last.
+const LAST: u64 = 7;
+
+/// Makes the VRMA of a partition, unless its table has one.
+///
+/// # Errors
+/// [`Status::PtegFull`] if both groups of a page are full; [`Status::Parameter`] if there is no memory at
+/// guest real 0 that 16M pages can map.
+pub fn prepare<M: Machine>(
+    machine: &M,
+    table: &Table<'_>,
+    regions: &Regions,
+) -> Result<(), Status> {
+    if table.vrma_shift().is_some() {
+        return Ok(());
+    }
+    let segment = Segment::one_terabyte(Segment::VRMA_VSID, SIZE.base_shift());
+    let pages = |page: u64| match regions.page(GuestReal::new(page << SIZE.shift()), SIZE.bytes()) {
+        Backing::Memory(host) if page < 1 << (40 - SIZE.shift()) => Some((page, host)),
+        _ => None,
+    };
+    let mut made = false;
+    for (page, host) in (0..).map_while(pages) {
+        let at = EffAddr::new(page << SIZE.shift());
+        let (claimed, h) = claim(table, segment.hash(at)).ok_or(Status::PtegFull)?;
+        let v = GuestV::entered(segment.avpn(at) | BOLTED | LARGE | h);
+        let r = GuestR::entered(at.raw() | R | C | M);
+        claimed.publish(
+            machine,
+            Entry {
+                v,
+                r,
+                size: SIZE,
+                page: Some(host),
+            },
+        );
+        made = true;
+    }
+    if !made {
+        return Err(Status::Parameter);
+    }
+    table.set_vrma_shift(Some(SIZE.base_shift()));
+    Ok(())
+}
+
+/// A slot for an entry of that hash: the last of its primary group, else a free one there, else one of the
+/// secondary group.
+fn claim<'t>(table: &'t Table<'_>, hash: u64) -> Option<(Claimed<'t>, u64)> {
+    let mask = table.order().groups() - 1;
+    [(hash & mask, 0), (!hash & mask, SECONDARY)]
+        .into_iter()
+        .find_map(|(group, h)| {
+            (0..=LAST).rev().find_map(|slot| {
+                let ptex = table.order().ptex(group * 8 + slot)?;
+                table.slot(ptex)?.claim().map(|claimed| (claimed, h))
+            })
+        })
+}

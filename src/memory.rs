@@ -1,0 +1,243 @@
+//! A partition's memory: the only bridge from [`GuestReal`] to [`HostReal`].
+//!
+//! A partition has a few contiguous [`Region`]s. [`Regions::page`] translates the page of an HPTE,
+//! [`Regions::claim`] a buffer that a guest named: until then the buffer is an allegation, afterwards a
+//! [`GuestBuffer`], wholly inside one region. Neither ever yields a Rust reference: the guest's other
+//! vCPUs may write there at any moment, so doublewords are read once and then checked
+//! ([`crate::arch::Machine::load`]).
+
+use crate::addr::{GuestReal, HostReal};
+
+/// A contiguous piece of a partition's real memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    guest: GuestReal,
+    host: HostReal,
+    size: u64,
+}
+
+impl Region {
+    /// The region of `size` bytes at `guest` that lies at `host`; none if either end would wrap, if the
+    /// region is empty or if it is not made of whole 4 KiB pages.
+    #[must_use]
+    pub const fn new(guest: GuestReal, host: HostReal, size: u64) -> Option<Self> {
+        if size == 0
+            || !guest.is_aligned(0x1000)
+            || !host.is_aligned(0x1000)
+            || size & 0xfff != 0
+            || guest.checked_add(size).is_none()
+            || host.checked_add(size).is_none()
+        {
+            return None;
+        }
+        Some(Self { guest, host, size })
+    }
+
+    /// Where the guest sees it.
+    #[must_use]
+    pub const fn guest(&self) -> GuestReal {
+        self.guest
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub const fn host(&self) -> HostReal {
+        self.host
+    }
+
+    /// Its length in bytes.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The offset of `at` in the region, if it lies inside.
+    const fn offset(&self, at: GuestReal) -> Option<u64> {
+        match at.raw().checked_sub(self.guest.raw()) {
+            Some(offset) if offset < self.size => Some(offset),
+            _ => None,
+        }
+    }
+}
+
+/// What is behind the page of an HPTE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backing {
+    /// Memory, all of it, at this host real address.
+    Memory(HostReal),
+    /// Nothing: the page begins outside every region. Such an entry is kept as absent.
+    Absent,
+    /// The page begins in a region but does not lie wholly inside it, or the region's host and guest
+    /// addresses differ by less than whole pages of this size. Hardware drops the low RPN bits of a large
+    /// page: such an entry would reach a neighbour's memory.
+    Misfit,
+}
+
+/// Bound on the regions of one partition.
+pub const MAX_REGIONS: usize = 4;
+
+/// The regions of a partition, which do not overlap in the guest's addresses.
+#[derive(Clone, Debug, Default)]
+pub struct Regions(heapless::Vec<Region, MAX_REGIONS>);
+
+impl Regions {
+    /// No memory at all.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(heapless::Vec::new())
+    }
+
+    /// Adds a region; gives it back if it overlaps another or there are too many.
+    ///
+    /// # Errors
+    /// The region that did not fit.
+    pub fn add(&mut self, region: Region) -> Result<(), Region> {
+        let overlaps = self.0.iter().any(|other| {
+            other.offset(region.guest).is_some() || region.offset(other.guest).is_some()
+        });
+        if overlaps {
+            Err(region)
+        } else {
+            self.0.push(region)
+        }
+    }
+
+    /// The regions.
+    pub fn iter(&self) -> impl Iterator<Item = &Region> {
+        self.0.iter()
+    }
+
+    /// What is behind the page of `bytes` (a power of two) at `page`, which is a multiple of `bytes`.
+    #[inline]
+    #[must_use]
+    pub fn page(&self, page: GuestReal, bytes: u64) -> Backing {
+        for region in &self.0 {
+            if let Some(offset) = region.offset(page) {
+                let skew = region.host.raw().wrapping_sub(region.guest.raw());
+                if region.size - offset < bytes || skew & (bytes - 1) != 0 {
+                    return Backing::Misfit;
+                }
+                return Backing::Memory(HostReal::new(region.host.raw() + offset));
+            }
+        }
+        Backing::Absent
+    }
+
+    /// Claims the buffer of `bytes` at `at`: 8-byte aligned and wholly inside one region, else nothing.
+    #[must_use]
+    pub fn claim(&self, at: GuestReal, bytes: u64) -> Option<GuestBuffer> {
+        if !at.is_aligned(8) {
+            return None;
+        }
+        self.0.iter().find_map(|region| {
+            let offset = region.offset(at)?;
+            (region.size - offset >= bytes).then(|| GuestBuffer {
+                host: HostReal::new(region.host.raw() + offset),
+                bytes,
+            })
+        })
+    }
+}
+
+/// A buffer of a guest's that was checked: 8-byte aligned, inside one region of the partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuestBuffer {
+    host: HostReal,
+    bytes: u64,
+}
+
+impl GuestBuffer {
+    /// Its length in bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The place of the doubleword at byte `offset`, a multiple of 8, if it lies inside.
+    #[inline]
+    #[must_use]
+    pub const fn dword(&self, offset: u64) -> Option<HostReal> {
+        match self.bytes.checked_sub(offset) {
+            Some(rest) if rest >= 8 && offset & 7 == 0 => {
+                Some(HostReal::new(self.host.raw() + offset))
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn regions() -> Regions {
+        let mut regions = Regions::new();
+        // The host base is a multiple of 16 MiB plus 64 KiB away: good for 64K pages, not for 16M ones.
+        let low = Region::new(GuestReal::new(0), HostReal::new(0x4001_0000), 0x200_0000).unwrap();
+        let high = Region::new(
+            GuestReal::new(1 << 32),
+            HostReal::new(0x8000_0000),
+            0x200_0000,
+        )
+        .unwrap();
+        regions.add(low).unwrap();
+        regions.add(high).unwrap();
+        regions
+    }
+
+    #[test]
+    fn a_page_lies_within_one_region_or_is_refused() {
+        let regions = regions();
+        let page = |at, bytes| regions.page(GuestReal::new(at), bytes);
+        assert_eq!(
+            page(0x1f_f000, 0x1000),
+            Backing::Memory(HostReal::new(0x4001_0000 + 0x1f_f000))
+        );
+        assert_eq!(page(0x200_0000, 0x1000), Backing::Absent);
+        assert_eq!(
+            page(1 << 32, 1 << 24),
+            Backing::Memory(HostReal::new(0x8000_0000))
+        );
+        assert_eq!(
+            page(1 << 32, 1 << 34),
+            Backing::Misfit,
+            "longer than the region"
+        );
+        assert_eq!(
+            page(0, 1 << 24),
+            Backing::Misfit,
+            "hardware would drop the 64 KiB of skew"
+        );
+    }
+
+    #[test]
+    fn a_buffer_is_aligned_and_does_not_leave_its_region() {
+        let regions = regions();
+        let claim = |at, bytes| regions.claim(GuestReal::new(at), bytes);
+        assert!(claim(8, 16).is_some());
+        assert!(claim(4, 16).is_none());
+        assert!(claim(0x200_0000 - 8, 8).is_some());
+        assert!(claim(0x200_0000 - 8, 16).is_none());
+        assert!(claim(0x200_0000, 0).is_none());
+        assert!(claim(8, u64::MAX).is_none());
+        assert!(claim(u64::MAX - 7, 16).is_none());
+    }
+
+    #[test]
+    fn a_buffer_ends_where_it_ends() {
+        let buffer = regions().claim(GuestReal::new(16), 20).unwrap();
+        assert_eq!(buffer.dword(8), Some(HostReal::new(0x4001_0018)));
+        assert_eq!(buffer.dword(16), None, "four bytes are left");
+        assert_eq!(buffer.dword(u64::MAX), None);
+        assert_eq!(buffer.dword(4), None);
+    }
+
+    #[test]
+    fn overlapping_regions_are_refused() {
+        let mut regions = regions();
+        let inside = Region::new(GuestReal::new(0x1000), HostReal::new(0), 0x1000).unwrap();
+        assert_eq!(regions.add(inside), Err(inside));
+        assert!(Region::new(GuestReal::new(0x10), HostReal::new(0), 0x1000).is_none());
+        assert!(Region::new(GuestReal::new(0), HostReal::new(!0xfff), 0x2000).is_none());
+    }
+}

@@ -1,0 +1,480 @@
+//! The reader slots of one table, and how changes are shared out among them.
+//!
+//! The table has one bitmap of changes, marked by whoever modifies an entry. Every reader has marks of its
+//! own. Whichever reader scans a block of the table first takes the block's marks from the table and gives
+//! them to *all* readers, so each sees every change once.
+//!
+//! # Invariants
+//! * All of a reader's state, its marks among them, is touched under one lock. So are the verdict "clean" and
+//!   the pending count: another reader may hold a taken word in a register.
+//! * A leaf word of a reader's marks counts only while its summary bit is set, and a summary word only below
+//!   `initialised`. So opening is done in constant time: nothing is cleared, a block begins to count when the
+//!   first pass comes to it.
+//! * During its first pass a reader keeps changes behind `kept` and drops those ahead, which the pass will
+//!   see anyway. `kept` moves to a block's end before the block's entries are read, and back if the pass
+//!   stops inside.
+//! * `count` is the number of a reader's marks: kept up to date, never counted over the table.
+
+use crate::addr::Lpid;
+use crate::hcall::abi::OpenFlags;
+use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::table::bitmap::{BLOCK, WORD, index, ones};
+use crate::table::{READERS, Table};
+
+/// The reader slots of one table.
+#[derive(Debug)]
+pub struct Readers<'m> {
+    slots: Mutex<[ReaderSlot<'m>; READERS]>,
+}
+
+/// Doublewords of a reader's own marks; only touched under the lock, so relaxed loads and stores do.
+#[derive(Clone, Copy, Debug)]
+struct OwnMarks<'m> {
+    leaf: &'m [AtomicU64],
+    summary: &'m [AtomicU64],
+}
+
+/// One reader.
+#[derive(Debug)]
+pub(super) struct ReaderSlot<'m> {
+    marks: OwnMarks<'m>,
+    /// Who opened it; none: the slot is free.
+    owner: Option<Lpid>,
+    /// Tells this use of the slot from earlier ones.
+    serial: u64,
+    /// Table generation it was opened on.
+    generation: u64,
+    /// A call on it is in progress.
+    busy: bool,
+    pub(super) bolted_only: bool,
+    /// The slot it goes on at.
+    pub(super) cursor: u64,
+    /// Number of the pass it is in, from 1.
+    pub(super) pass: u64,
+    /// Whether the pass it is in has had a record, or could not look somewhere.
+    pub(super) found: bool,
+    /// First pass: changes to slots below are kept.
+    kept: u64,
+    /// Blocks whose summary word counts.
+    initialised: u64,
+    /// Marks it has.
+    count: u64,
+}
+
+/// Why a reader cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// No such reader, or it is not the caller's.
+    Unknown,
+    /// Another call on it is in progress.
+    Busy,
+    /// The table it was opened on was reset or replaced.
+    Closed,
+    /// All reader slots are taken.
+    Full,
+}
+
+/// A reader in use by one call; no other call gets it meanwhile.
+#[derive(Debug)]
+pub struct InUse<'r, 'm> {
+    readers: &'r Readers<'m>,
+    slot: usize,
+}
+
+impl Drop for InUse<'_, '_> {
+    fn drop(&mut self) {
+        self.with(|reader| reader.busy = false);
+    }
+}
+
+impl<'m> Readers<'m> {
+    /// Free reader slots over these marks: leaf words and summary words of each.
+    #[must_use]
+    pub fn new(marks: [(&'m [AtomicU64], &'m [AtomicU64]); READERS]) -> Self {
+        Self {
+            slots: Mutex::new(marks.map(|(leaf, summary)| ReaderSlot {
+                marks: OwnMarks { leaf, summary },
+                owner: None,
+                serial: 0,
+                generation: 0,
+                busy: false,
+                bolted_only: false,
+                cursor: 0,
+                pass: 0,
+                found: false,
+                kept: 0,
+                initialised: 0,
+                count: 0,
+            })),
+        }
+    }
+
+    /// Opens a reader for `owner`, whose first pass begins at `start`; gives its slot and serial. `spare` slots
+    /// are left for others.
+    ///
+    /// # Errors
+    /// [`Refused::Full`].
+    pub fn open(
+        &self,
+        table: &Table<'_>,
+        owner: Lpid,
+        generation: u64,
+        flags: OpenFlags,
+        start: u64,
+        spare: usize,
+    ) -> Result<(usize, u64), Refused> {
+        let mut slots = self.slots.lock();
+        let free = slots.iter().filter(|reader| reader.owner.is_none()).count();
+        let Some((slot, reader)) = slots
+            .iter_mut()
+            .enumerate()
+            .find(|(_, reader)| reader.owner.is_none() && free > spare)
+        else {
+            return Err(Refused::Full);
+        };
+        // Slots before the start are behind the first pass: their blocks count from now on.
+        let initialised = start.div_ceil(BLOCK);
+        for block in 0..initialised {
+            reader.marks.forget(block);
+        }
+        reader.owner = Some(owner);
+        reader.serial += 1;
+        reader.generation = generation;
+        reader.busy = false;
+        reader.bolted_only = flags.contains(OpenFlags::BOLTED_ONLY);
+        (reader.cursor, reader.kept) = (start, start);
+        (reader.pass, reader.found, reader.count) = (1, false, 0);
+        reader.initialised = initialised;
+        let serial = reader.serial;
+        table.announce_reader();
+        Ok((slot, serial))
+    }
+
+    /// Takes a reader into use for one call.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    pub fn enter(
+        &self,
+        slot: usize,
+        serial: u64,
+        owner: Lpid,
+        generation: u64,
+    ) -> Result<InUse<'_, 'm>, Refused> {
+        let mut slots = self.slots.lock();
+        let reader = find(&mut slots, slot, serial, owner)?;
+        if reader.generation != generation {
+            return Err(Refused::Closed);
+        }
+        if reader.busy {
+            return Err(Refused::Busy);
+        }
+        reader.busy = true;
+        drop(slots);
+        Ok(InUse {
+            readers: self,
+            slot,
+        })
+    }
+
+    /// Closes a reader.
+    ///
+    /// # Errors
+    /// [`Refused::Unknown`] or [`Refused::Busy`].
+    pub fn close(
+        &self,
+        table: &Table<'_>,
+        slot: usize,
+        serial: u64,
+        owner: Lpid,
+    ) -> Result<(), Refused> {
+        let mut slots = self.slots.lock();
+        let reader = find(&mut slots, slot, serial, owner)?;
+        if reader.busy {
+            return Err(Refused::Busy);
+        }
+        reader.owner = None;
+        table.retire_reader();
+        Ok(())
+    }
+
+    /// Closes every reader of `owner`, which has stopped: none of them is in use.
+    pub fn close_all_of(&self, table: &Table<'_>, owner: Lpid) {
+        for reader in self
+            .slots
+            .lock()
+            .iter_mut()
+            .filter(|reader| reader.owner == Some(owner))
+        {
+            reader.owner = None;
+            reader.busy = false;
+            table.retire_reader();
+        }
+    }
+
+    /// How many readers are open, and the slots pending for all of them together.
+    #[must_use]
+    pub fn open_and_pending(&self, table: &Table<'_>) -> (u64, u64) {
+        let mut slots = self.slots.lock();
+        share_out_all(&mut slots, table);
+        slots
+            .iter()
+            .filter(|reader| reader.owner.is_some())
+            .fold((0, 0), |(open, pending), reader| {
+                (open + 1, pending + reader.pending(table))
+            })
+    }
+}
+
+fn find<'s, 'm>(
+    slots: &'s mut [ReaderSlot<'m>; READERS],
+    slot: usize,
+    serial: u64,
+    owner: Lpid,
+) -> Result<&'s mut ReaderSlot<'m>, Refused> {
+    slots
+        .get_mut(slot)
+        .filter(|reader| reader.owner == Some(owner) && reader.serial == serial)
+        .ok_or(Refused::Unknown)
+}
+
+/// Takes the table's marks of a block and gives them to every reader.
+fn share_out(slots: &mut [ReaderSlot<'_>; READERS], table: &Table<'_>, block: u64) {
+    table.changed().take(block, |word, marks| {
+        for reader in slots.iter_mut().filter(|reader| reader.owner.is_some()) {
+            reader.add(word, marks);
+        }
+    });
+}
+
+fn share_out_all(slots: &mut [ReaderSlot<'_>; READERS], table: &Table<'_>) {
+    for block in 0..table.order().slots() / BLOCK {
+        share_out(slots, table, block);
+    }
+}
+
+impl ReaderSlot<'_> {
+    /// Whether it is in its first pass.
+    pub(super) const fn is_first_pass(&self) -> bool {
+        self.pass == 1
+    }
+
+    /// Adds marks of a word, those that it keeps.
+    fn add(&mut self, word: u64, marks: u64) {
+        let kept = if self.is_first_pass() {
+            below(word, self.kept)
+        } else {
+            !0
+        };
+        if marks & kept != 0 {
+            self.count += self.marks.add(word, marks & kept);
+        }
+    }
+
+    /// Slots this reader has still to be told about, as far as is known: all that its first pass has ahead,
+    /// and those with marks.
+    fn pending(&self, table: &Table<'_>) -> u64 {
+        let ahead = if self.is_first_pass() {
+            table.order().slots() - self.cursor
+        } else {
+            0
+        };
+        ahead + self.count
+    }
+}
+
+/// The bits of word number `word` whose slots are below `end`.
+fn below(word: u64, end: u64) -> u64 {
+    match end.saturating_sub(word * WORD) {
+        0 => 0,
+        slots @ 1..WORD => (1 << slots) - 1,
+        _ => !0,
+    }
+}
+
+impl OwnMarks<'_> {
+    fn summary(&self, block: u64) -> u64 {
+        self.summary
+            .get(index(block))
+            .map_or(0, |summary| summary.load(Ordering::Relaxed))
+    }
+
+    fn set_summary(&self, block: u64, words: u64) {
+        if let Some(summary) = self.summary.get(index(block)) {
+            summary.store(words, Ordering::Relaxed);
+        }
+    }
+
+    fn leaf(&self, word: u64) -> u64 {
+        if self.summary(word / WORD) >> (word % WORD) & 1 == 0 {
+            return 0;
+        }
+        self.leaf
+            .get(index(word))
+            .map_or(0, |leaf| leaf.load(Ordering::Relaxed))
+    }
+
+    fn set_leaf(&self, word: u64, marks: u64) {
+        let (block, bit) = (word / WORD, 1 << (word % WORD));
+        if let Some(leaf) = self.leaf.get(index(word)) {
+            leaf.store(marks, Ordering::Relaxed);
+        }
+        let words = self.summary(block);
+        self.set_summary(
+            block,
+            if marks == 0 {
+                words & !bit
+            } else {
+                words | bit
+            },
+        );
+    }
+
+    /// Drops the marks of a block.
+    fn forget(&self, block: u64) {
+        self.set_summary(block, 0);
+    }
+
+    /// Adds marks; how many of them are new.
+    fn add(&self, word: u64, marks: u64) -> u64 {
+        let had = self.leaf(word);
+        self.set_leaf(word, had | marks);
+        u64::from((marks & !had).count_ones())
+    }
+}
+
+impl<'m> InUse<'_, 'm> {
+    /// Runs `act` on the reader under the readers' lock.
+    pub(super) fn with<R>(&self, act: impl FnOnce(&mut ReaderSlot<'m>) -> R) -> R {
+        let mut slots = self.readers.slots.lock();
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "the slot was found when the reader was taken into use"
+        )]
+        act(&mut slots[self.slot])
+    }
+
+    /// Begins to read the entries of the block that `cursor` is in, in the first pass: changes from here on
+    /// are kept, earlier ones are dropped, for the entries are still to be read.
+    pub(super) fn enter_block(&self, table: &Table<'_>, cursor: u64) {
+        let block = cursor / BLOCK;
+        let mut slots = self.readers.slots.lock();
+        share_out(&mut slots, table, block);
+        let Some(reader) = slots.get_mut(self.slot) else {
+            return;
+        };
+        if block >= reader.initialised {
+            reader.marks.forget(block);
+            reader.initialised = block + 1;
+        }
+        reader.kept = (block + 1) * BLOCK;
+    }
+
+    /// Ends reading a block of the first pass at `cursor`, inside it or at its end.
+    pub(super) fn leave_block(&self, cursor: u64) {
+        self.with(|reader| {
+            let end = reader.kept;
+            reader.cursor = cursor;
+            if cursor == end {
+                return;
+            }
+            // Slots from the cursor on will be read yet: what changed meanwhile need not come twice.
+            reader.kept = cursor;
+            for word in cursor / WORD..end / WORD {
+                let had = reader.marks.leaf(word);
+                let keep = had & below(word, cursor);
+                if keep != had {
+                    reader.count -= u64::from((had & !keep).count_ones());
+                    reader.marks.set_leaf(word, keep);
+                }
+            }
+        });
+    }
+
+    /// Whether a block may hold changes for the reader. May miss what comes at this moment; the verdict at
+    /// the end of a pass does not.
+    pub(super) fn may_have_changes(&self, table: &Table<'_>, block: u64) -> bool {
+        table.changed().block(block) != 0 || self.with(|reader| reader.marks.summary(block) != 0)
+    }
+
+    /// Takes the reader's marks of the first word that has some, from slot `cursor` to `end` in the same
+    /// block: the word's number and the marks. They are delivered, or put back.
+    pub(super) fn take(&self, table: &Table<'_>, cursor: u64, end: u64) -> Option<(u64, u64)> {
+        let block = cursor / BLOCK;
+        let mut slots = self.readers.slots.lock();
+        share_out(&mut slots, table, block);
+        let reader = slots.get_mut(self.slot)?;
+        let first = cursor / WORD;
+        for word in ones(reader.marks.summary(block)).map(|word| block * WORD + word) {
+            let had = reader.marks.leaf(word);
+            let taken = if word < first {
+                0
+            } else {
+                had & !below(word, cursor) & below(word, end)
+            };
+            if taken != 0 {
+                reader.marks.set_leaf(word, had & !taken);
+                reader.count -= u64::from(taken.count_ones());
+                return Some((word, taken));
+            }
+        }
+        None
+    }
+
+    /// Puts marks back that could not be delivered.
+    pub(super) fn put_back(&self, word: u64, marks: u64) {
+        self.with(|reader| reader.count += reader.marks.add(word, marks));
+    }
+
+    /// Runs `merge`, and if it merged something tells every other reader: this one has seen it already. Both
+    /// under the lock, for between them a reader would find neither news nor mark and call its pass clean.
+    pub(super) fn merge_and_tell_others(&self, slot: u64, merge: impl FnOnce() -> bool) {
+        let mut slots = self.readers.slots.lock();
+        if !merge() {
+            return;
+        }
+        for (number, reader) in slots.iter_mut().enumerate() {
+            if number != self.slot && reader.owner.is_some() {
+                reader.add(slot / WORD, 1 << (slot % WORD));
+            }
+        }
+    }
+
+    /// Ends a pass if the cursor is at the end of the table; whether the pass ended, whether it was clean, its
+    /// number, and what is pending.
+    pub(super) fn conclude(&self, table: &Table<'_>) -> Conclusion {
+        let mut slots = self.readers.slots.lock();
+        share_out_all(&mut slots, table);
+        let Some(reader) = slots.get_mut(self.slot) else {
+            return Conclusion {
+                pass: 0,
+                ended: false,
+                clean: false,
+                pending: 0,
+            };
+        };
+        let ended = reader.cursor == table.order().slots();
+        let pending = reader.pending(table);
+        let pass = reader.pass;
+        let clean = ended && !reader.found && pending == 0;
+        if ended {
+            reader.pass += 1;
+            (reader.cursor, reader.found) = (0, false);
+        }
+        Conclusion {
+            pass,
+            ended,
+            clean,
+            pending,
+        }
+    }
+}
+
+/// How a read ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Conclusion {
+    pub(super) pass: u64,
+    pub(super) ended: bool,
+    pub(super) clean: bool,
+    pub(super) pending: u64,
+}

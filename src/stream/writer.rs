@@ -1,0 +1,274 @@
+//! Restoring a table: records from a guest's buffer, applied in pieces.
+//!
+//! A piece is up to [`PIECE`] entries of one record, or a part of its invalid run. The entries of a piece are
+//! read once into the writer's own memory, checked, and then applied whole: until the last of them has been
+//! found good nothing of the piece is done. The writer remembers its place in a record that is longer than
+//! the buffer.
+//!
+//! The partition does not run meanwhile (its control sees to that), so only readers look at the table; the
+//! slot protocol holds for them as ever. What a piece overwrites or removes is flushed in one batch.
+//!
+//! What a good entry is follows KVM: VALID set, a page-size encoding that exists, B of 0 or 1, and a page
+//! that lies wholly in the partition's memory or begins outside it (then the entry is absent and comes back
+//! unchanged).
+
+use super::Budget;
+use super::record::Header;
+use crate::addr::Ptex;
+use crate::arch::Machine;
+use crate::hcall::abi::{ENTRY, RECORD_HEADER};
+use crate::memory::{Backing, GuestBuffer, Regions};
+use crate::table::bitmap::{WORD, ones};
+use crate::table::hpte::{GuestR, GuestV, PageSize, VALID};
+use crate::table::slot::{Entry, Locked, Stale};
+use crate::table::{Table, tlb};
+
+/// The most entries that are applied as one. (Fewer under loom, whose threads have stacks of 32 KiB.)
+pub const PIECE: usize = if cfg!(loom) { 4 } else { 256 };
+
+/// Work of one entry and of one word of an invalid run, in about instructions.
+const ENTRY_WORK: u64 = 64;
+const WORD_WORK: u64 = 16;
+
+/// The place in the stream, between two calls.
+#[derive(Debug)]
+pub struct Writer {
+    /// The next slot.
+    index: u64,
+    /// Entries and then invalid slots that the record has left.
+    valid: u64,
+    invalid: u64,
+    piece: heapless::Vec<(GuestV, GuestR, PageSize), PIECE>,
+}
+
+/// What a write did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Bytes of the buffer that are applied.
+    pub consumed: u64,
+    /// What is wrong with what comes next, if that is why the call ended.
+    pub refused: Option<BadPiece>,
+}
+
+/// What is wrong with a piece of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadPiece {
+    /// The record leaves the table; its index.
+    Range(u64),
+    /// The entry of this slot is not one that can be entered.
+    Entry(u64),
+}
+
+impl BadPiece {
+    /// The index of the first bad entry.
+    #[must_use]
+    pub const fn index(self) -> u64 {
+        match self {
+            Self::Range(index) | Self::Entry(index) => index,
+        }
+    }
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Writer {
+    /// A writer at the start of a stream.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            index: 0,
+            valid: 0,
+            invalid: 0,
+            piece: heapless::Vec::new(),
+        }
+    }
+
+    /// Begins a new stream.
+    pub fn restart(&mut self) {
+        (self.index, self.valid, self.invalid) = (0, 0, 0);
+        self.piece.clear();
+    }
+
+    /// Whether the stream stands inside a record.
+    #[must_use]
+    pub const fn is_inside_record(&self) -> bool {
+        self.valid != 0 || self.invalid != 0
+    }
+
+    /// Applies what is in the buffer, as much of it as one call may.
+    pub fn write<M: Machine>(
+        &mut self,
+        machine: &M,
+        table: &Table<'_>,
+        regions: &Regions,
+        buffer: GuestBuffer,
+    ) -> Written {
+        let mut budget = Budget::of_a_call();
+        let mut consumed = if self.is_inside_invalid_run() { RECORD_HEADER } else { 0 };
+        let refused = loop {
+            if self.valid != 0 {
+                match self.entries(machine, table, regions, buffer, &mut consumed, &mut budget) {
+                    Ok(0) => break None,
+                    Ok(_) => {}
+                    Err(bad) => break Some(bad),
+                }
+            } else if self.invalid != 0 {
+                if !self.invalidate(machine, table, &mut budget) {
+                    break None;
+                }
+            } else {
+                let Some(at) = buffer.dword(consumed) else {
+                    break None;
+                };
+                if !budget.spend(WORD_WORK) {
+                    break None;
+                }
+                let header = Header::from_dword(machine.load(at));
+                let (index, valid, invalid) = (
+                    u64::from(header.index),
+                    u64::from(header.n_valid),
+                    u64::from(header.n_invalid),
+                );
+                // An empty record past the end is one that leaves the table, too.
+                if index >= table.order().slots() || index + valid + invalid > table.order().slots() {
+                    break Some(BadPiece::Range(index));
+                }
+                (self.index, self.valid, self.invalid) = (index, valid, invalid);
+                consumed += RECORD_HEADER;
+            }
+        };
+        if self.is_inside_invalid_run() {
+            // There is work left, so there must be something to come again with: the doubleword before the
+            // run counts as consumed when the run is done.
+            consumed -= RECORD_HEADER;
+        }
+        Written { consumed, refused }
+    }
+
+    /// Whether a call ended, or begins, between the entries of a record and the end of its invalid run.
+    const fn is_inside_invalid_run(&self) -> bool {
+        self.valid == 0 && self.invalid != 0
+    }
+
+    /// Applies one piece of entries; how many, 0 if the buffer or the work of a call is at its end.
+    fn entries<M: Machine>(
+        &mut self,
+        machine: &M,
+        table: &Table<'_>,
+        regions: &Regions,
+        buffer: GuestBuffer,
+        consumed: &mut u64,
+        budget: &mut Budget,
+    ) -> Result<u64, BadPiece> {
+        self.piece.clear();
+        let limit = self.valid.min(PIECE as u64);
+        for number in 0..limit {
+            let at = *consumed + number * ENTRY;
+            let (Some(dword0), Some(dword1)) = (buffer.dword(at), buffer.dword(at + 8)) else {
+                break;
+            };
+            if !budget.spend(ENTRY_WORK) {
+                break;
+            }
+            let (v, r) = (machine.load(dword0), machine.load(dword1));
+            let entry = check(v, r, regions).ok_or(BadPiece::Entry(self.index + number))?;
+            if self.piece.push(entry).is_err() {
+                break;
+            }
+        }
+        let count = self.piece.len() as u64;
+        remove(machine, table, self.index..self.index + count);
+        for (ptex, &(v, r, size)) in ptexes(table, self.index..self.index + count).zip(&self.piece)
+        {
+            let page = match regions.page(r.page(size), size.bytes()) {
+                Backing::Memory(page) => Some(page),
+                Backing::Absent | Backing::Misfit => None,
+            };
+            // The slot was emptied and the partition does not run: the claim succeeds.
+            if let Some(claimed) = table.slot(ptex).and_then(|slot| slot.claim()) {
+                let _ = claimed.place(machine, Entry { v, r, size, page });
+                table.note_restored(v, size);
+            }
+        }
+        machine.ptesync();
+        for ptex in ptexes(table, self.index..self.index + count) {
+            table.note_change(ptex);
+        }
+        *consumed += count * ENTRY;
+        self.index += count;
+        self.valid -= count;
+        Ok(count)
+    }
+
+    /// Applies a part of the invalid run; whether there was work left to do it with.
+    fn invalidate<M: Machine>(
+        &mut self,
+        machine: &M,
+        table: &Table<'_>,
+        budget: &mut Budget,
+    ) -> bool {
+        let word = self.index / WORD;
+        let end = ((word + 1) * WORD).min(self.index + self.invalid);
+        let within = |slot: u64| self.index <= slot && slot < end;
+        let occupied = ones(table.occupied().word(word))
+            .filter(|bit| within(word * WORD + bit))
+            .count();
+        if !budget.spend(WORD_WORK + occupied as u64 * ENTRY_WORK) {
+            return false;
+        }
+        if occupied != 0 {
+            remove(machine, table, self.index..end);
+        }
+        self.invalid -= end - self.index;
+        self.index = end;
+        true
+    }
+}
+
+/// An entry of a stream, if it is one that can be entered.
+fn check(v: u64, r: u64, regions: &Regions) -> Option<(GuestV, GuestR, PageSize)> {
+    if v & VALID == 0 {
+        return None;
+    }
+    let (v, r) = (GuestV::entered(v), GuestR::entered(r));
+    v.segment_size()?;
+    let size = PageSize::decode(v.raw(), r.raw())?;
+    (regions.page(r.page(size), size.bytes()) != Backing::Misfit).then_some((v, r, size))
+}
+
+fn ptexes<'a>(
+    table: &'a Table<'_>,
+    slots: core::ops::Range<u64>,
+) -> impl Iterator<Item = Ptex> + 'a {
+    slots.filter_map(|slot| table.order().ptex(slot))
+}
+
+/// Empties the slots: at most [`PIECE`] entries, flushed in one batch.
+fn remove<M: Machine>(machine: &M, table: &Table<'_>, slots: core::ops::Range<u64>) {
+    let mut batch: heapless::Vec<Stale<'_>, PIECE> = heapless::Vec::new();
+    for ptex in ptexes(table, slots) {
+        if !table.occupied().contains(ptex.raw()) {
+            continue;
+        }
+        let Some(locked) = table.slot(ptex).and_then(|slot| slot.lock()) else {
+            continue;
+        };
+        if !locked.is_valid() {
+            let _ = Locked::remove_absent(locked);
+            continue;
+        }
+        if let Err(stale) = batch.push(locked.invalidate()) {
+            // A range longer than a piece: flush what is full by itself.
+            tlb::flush_one(machine, table.lpid(), stale).remove();
+        }
+    }
+    if !batch.is_empty() {
+        tlb::flush(machine, table.lpid(), batch, |flushed| {
+            flushed.remove();
+        });
+    }
+}

@@ -1,0 +1,399 @@
+//! The table itself: its memory, and the accesses that everything else is made of.
+//!
+//! [`Memory`] is what a board reserves for a table of some [`Order`], all of it at once and zeroed: the HPT,
+//! naturally aligned, and beside it the guest view and the bitmaps (DESIGN section 3). [`Table`] is that
+//! memory with its LPID and format. Nothing is allocated later.
+
+use super::bitmap::{BLOCK, Bitmap, Marks, WORD, index};
+use super::hash::Segment;
+use super::hpte::{Format, GuestR, GuestV, PageSize, RealR, RealV};
+use super::slot::Slot;
+use crate::addr::{EffAddr, Lpid, Ptex};
+use crate::sync::{AtomicU64, BeDword, Ordering, fence};
+
+/// Reader slots that every table has.
+pub const READERS: usize = 4;
+
+/// How often a reader looks again at an entry that is being changed before it gives way.
+const COPY_TRIES: usize = 8;
+
+/// Log2 of a table's size in bytes: 18 to 46 (LoPAR 14.5.4.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Order(u32);
+
+impl Order {
+    /// The smallest order.
+    pub const MIN: u32 = 18;
+    /// The largest order.
+    pub const MAX: u32 = 46;
+
+    /// The order `order`, if a table can have it.
+    ///
+    /// ```
+    /// use realhpt::table::Order;
+    /// let order = Order::new(24).unwrap();
+    /// assert_eq!((order.bytes(), order.slots(), order.groups()), (16 << 20, 1 << 20, 1 << 17));
+    /// assert_eq!(order.ptex(1 << 20), None);
+    /// assert!(Order::new(17).is_none() && Order::new(47).is_none());
+    /// ```
+    #[must_use]
+    pub const fn new(order: u32) -> Option<Self> {
+        if Self::MIN <= order && order <= Self::MAX {
+            Some(Self(order))
+        } else {
+            None
+        }
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn raw(self) -> u32 {
+        self.0
+    }
+
+    /// Bytes of the HPT; it is aligned to as many.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        1 << self.0
+    }
+
+    /// Entries of the HPT.
+    #[must_use]
+    pub const fn slots(self) -> u64 {
+        self.bytes() / 16
+    }
+
+    /// PTEGs of the HPT.
+    #[must_use]
+    pub const fn groups(self) -> u64 {
+        self.slots() / 8
+    }
+
+    /// The slot of that number, if the table has it.
+    #[inline]
+    #[must_use]
+    pub const fn ptex(self, raw: u64) -> Option<Ptex> {
+        if raw < self.slots() {
+            Some(Ptex::new(raw))
+        } else {
+            None
+        }
+    }
+}
+
+/// The memory of one table, as a board reserves it.
+#[derive(Debug)]
+pub struct Memory<'m> {
+    order: Order,
+    hpt: &'m [BeDword],
+    view: &'m [AtomicU64],
+    occupied: Bitmap<'m>,
+    unsettled: Marks<'m>,
+    changed: Marks<'m>,
+    readers: [Marks<'m>; READERS],
+}
+
+impl<'m> Memory<'m> {
+    /// Doublewords a table of this order needs beside the HPT: 8 bytes a slot of guest view, an eighth of a
+    /// byte for each of the bitmaps, and their summaries.
+    ///
+    /// ```
+    /// use realhpt::table::{Memory, Order};
+    /// let order = Order::new(24).unwrap();
+    /// let bytes = Memory::words_beside(order) * 8;
+    /// assert!(bytes as f64 / order.slots() as f64 <= 9.0);
+    /// ```
+    #[must_use]
+    pub const fn words_beside(order: Order) -> u64 {
+        let slots = order.slots();
+        slots + slots / WORD + (2 + READERS as u64) * (slots / WORD + slots / BLOCK)
+    }
+
+    /// The memory of a table: `hpt` has two doublewords a slot, `beside` [`Self::words_beside`] of them; all
+    /// are zero. None if a length is another.
+    #[must_use]
+    pub fn new(order: Order, hpt: &'m [BeDword], beside: &'m [AtomicU64]) -> Option<Self> {
+        let slots = index(order.slots());
+        if hpt.len() != 2 * slots || beside.len() as u64 != Self::words_beside(order) {
+            return None;
+        }
+        let (leaf, summary) = (slots / index(WORD), slots / index(BLOCK));
+        Self::divide(order, hpt, beside, slots, leaf, summary)
+    }
+
+    /// The memory of a table of which only the first 64 slots exist, for loom: every atomic there is one more
+    /// thing to explore. `hpt` has 128 doublewords, `beside` 64 + 1 + 2 * 6.
+    #[cfg(loom)]
+    #[must_use]
+    pub fn window(order: Order, hpt: &'m [BeDword], beside: &'m [AtomicU64]) -> Option<Self> {
+        Self::divide(order, hpt, beside, index(WORD), 1, 1)
+    }
+
+    fn divide(
+        order: Order,
+        hpt: &'m [BeDword],
+        beside: &'m [AtomicU64],
+        slots: usize,
+        leaf: usize,
+        summary: usize,
+    ) -> Option<Self> {
+        let mut rest = beside;
+        let mut take = |words: usize| {
+            let (taken, left) = rest.split_at_checked(words)?;
+            rest = left;
+            Some(taken)
+        };
+        let view = take(slots)?;
+        let occupied = Bitmap::new(take(leaf)?);
+        let mut marks = || Some(Marks::new(take(leaf)?, take(summary)?));
+        let unsettled = marks()?;
+        let changed = marks()?;
+        let readers = [marks()?, marks()?, marks()?, marks()?];
+        Some(Self {
+            order,
+            hpt,
+            view,
+            occupied,
+            unsettled,
+            changed,
+            readers,
+        })
+    }
+}
+
+/// A consistent copy of one slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copy {
+    /// An entry as the guest knows it, and whether hardware has set an R or C that the guest view lacks.
+    /// `r` has them either way.
+    Entry {
+        /// Dword 0.
+        v: GuestV,
+        /// Dword 1.
+        r: GuestR,
+        /// Whether the guest view lacks an R or C that `r` has.
+        news: bool,
+    },
+    /// No entry.
+    Free,
+    /// The entry was being changed at every try.
+    Busy,
+}
+
+/// The HPT of one partition.
+#[derive(Debug)]
+pub struct Table<'m> {
+    lpid: Lpid,
+    format: Format,
+    order: Order,
+    hpt: &'m [BeDword],
+    view: &'m [AtomicU64],
+    occupied: Bitmap<'m>,
+    unsettled: Marks<'m>,
+    changed: Marks<'m>,
+    /// How many readers are open; changes are marked only while there are any.
+    interest: AtomicU64,
+    /// Log2 of the base page size of the VRMA's entries; 0 while there are none.
+    vrma: AtomicU64,
+}
+
+impl<'m> Table<'m> {
+    /// A table over zeroed memory, and the marks of its reader slots.
+    #[must_use]
+    pub fn new(lpid: Lpid, format: Format, memory: Memory<'m>) -> (Self, [Marks<'m>; READERS]) {
+        let Memory {
+            order,
+            hpt,
+            view,
+            occupied,
+            unsettled,
+            changed,
+            readers,
+        } = memory;
+        let (interest, vrma) = (AtomicU64::new(0), AtomicU64::new(0));
+        (
+            Self {
+                lpid,
+                format,
+                order,
+                hpt,
+                view,
+                occupied,
+                unsettled,
+                changed,
+                interest,
+                vrma,
+            },
+            readers,
+        )
+    }
+
+    /// The partition that the table translates for.
+    #[inline]
+    #[must_use]
+    pub const fn lpid(&self) -> Lpid {
+        self.lpid
+    }
+
+    /// The format of the real entries.
+    #[inline]
+    #[must_use]
+    pub const fn format(&self) -> Format {
+        self.format
+    }
+
+    /// The size of the table.
+    #[inline]
+    #[must_use]
+    pub const fn order(&self) -> Order {
+        self.order
+    }
+
+    /// Slots in use or claimed.
+    #[inline]
+    #[must_use]
+    pub const fn occupied(&self) -> &Bitmap<'m> {
+        &self.occupied
+    }
+
+    /// Slots where hardware could still set an R or C that the guest view lacks.
+    #[inline]
+    #[must_use]
+    pub const fn unsettled(&self) -> &Marks<'m> {
+        &self.unsettled
+    }
+
+    /// Slots modified since any reader looked.
+    #[inline]
+    #[must_use]
+    pub const fn changed(&self) -> &Marks<'m> {
+        &self.changed
+    }
+
+    /// The doublewords of the HPT, as hardware sees them.
+    #[must_use]
+    pub const fn hpt(&self) -> &'m [BeDword] {
+        self.hpt
+    }
+
+    /// The slot `ptex`; none if it is not one of this table's.
+    #[inline]
+    #[must_use]
+    pub fn slot(&self, ptex: Ptex) -> Option<Slot<'_>> {
+        let at = index(ptex.raw());
+        let [dword0, dword1] = self.hpt.get(2 * at..2 * at + 2)? else {
+            return None;
+        };
+        Some(Slot {
+            table: self,
+            ptex,
+            dword0,
+            dword1,
+            view: self.view.get(at)?,
+        })
+    }
+
+    /// Log2 of the base page size of the entries that translate guest real mode, if there are any.
+    #[must_use]
+    pub fn vrma_shift(&self) -> Option<u32> {
+        u32::try_from(self.vrma.load(Ordering::Relaxed))
+            .ok()
+            .filter(|&shift| shift != 0)
+    }
+
+    /// Notes that the VRMA's entries have this base page size; none: there are no such entries.
+    pub fn set_vrma_shift(&self, shift: Option<u32>) {
+        self.vrma
+            .store(shift.map_or(0, u64::from), Ordering::Relaxed);
+    }
+
+    /// Notes an entry that was restored: the first one of the VRMA says with which page size guest real mode
+    /// is translated, as with KVM. 16G pages cannot be a VRMA's.
+    pub fn note_restored(&self, v: GuestV, size: PageSize) {
+        let vrma = Segment::one_terabyte(Segment::VRMA_VSID, 12).avpn(EffAddr::new(0));
+        // AVPN without its offset in the segment is B and VSID.
+        let is_vrma = v.raw() & !0xff_ffff == vrma;
+        if is_vrma && self.vrma_shift().is_none() && size.base_shift() <= 24 {
+            self.set_vrma_shift(Some(size.base_shift()));
+        }
+    }
+
+    /// Announces a reader: every change that begins after this returns is marked, and every one that began
+    /// before is visible by now or its dword 0 is locked.
+    ///
+    /// The full barrier is one half of a store-buffering pair; the other is between the store that locks (or
+    /// publishes) an entry and the load of `interest` in [`Self::note_change`].
+    pub fn announce_reader(&self) {
+        self.interest.fetch_add(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Takes back one announcement.
+    pub fn retire_reader(&self) {
+        self.interest.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Notes that a slot was modified. A full barrier stands between the store that locked or published the
+    /// entry and this call: the ptesync of the flush, of the publication, or a fence of its own where
+    /// neither is due.
+    #[inline]
+    pub fn note_change(&self, ptex: Ptex) {
+        if self.interest.load(Ordering::Relaxed) != 0 {
+            self.changed.mark(ptex.raw());
+        }
+    }
+
+    /// A consistent copy of a slot.
+    ///
+    /// Dword 0, then the rest, then dword 0 again, with barriers between. Unlocked and equal both times: what
+    /// was read in between belonged together, or the entry went and a like one came meanwhile, and then a
+    /// mark of that change is still to come.
+    #[inline]
+    #[must_use]
+    pub fn copy(&self, slot: Slot<'_>) -> Copy {
+        for _ in 0..COPY_TRIES {
+            let before = RealV::read(slot.dword0.load(Ordering::Relaxed));
+            if before.is_locked() {
+                crate::arch::relax();
+                continue;
+            }
+            if !before.is_entry() {
+                return Copy::Free;
+            }
+            fence(Ordering::Acquire);
+            let real = RealR::read(slot.dword1.load(Ordering::Relaxed));
+            let view = GuestR::entered(slot.view.load(Ordering::Relaxed));
+            fence(Ordering::Acquire);
+            if slot.dword0.load(Ordering::Relaxed) == before.raw() {
+                let rc = real.rc();
+                return Copy::Entry {
+                    v: self.format.guest_v(before, real),
+                    r: view.with(rc),
+                    news: rc.is_news_to(view),
+                };
+            }
+        }
+        Copy::Busy
+    }
+
+    /// Whether hardware has set an R or C in a slot that its guest view lacks, as far as can be seen without the
+    /// lock.
+    #[inline]
+    #[must_use]
+    pub fn has_news(&self, slot: Slot<'_>) -> bool {
+        let real = RealR::read(slot.dword1.load(Ordering::Relaxed));
+        let view = GuestR::entered(slot.view.load(Ordering::Relaxed));
+        real.rc().is_news_to(view)
+    }
+
+    /// Merges the R and C that hardware has set in a slot into its guest view; whether there were any. The
+    /// caller tells the readers. None: the slot was locked, its holder will do it or a later pass will.
+    #[must_use]
+    pub fn harvest(&self, slot: Slot<'_>) -> Option<bool> {
+        if !self.has_news(slot) {
+            return Some(false);
+        }
+        slot.try_lock()?
+            .map_or(Some(false), |locked| Some(locked.harvest()))
+    }
+}

@@ -1,0 +1,492 @@
+//! The bits of an HPTE: both real formats, page-size encodings, and the types that keep guest and real apart.
+//!
+//! A guest, PAPR and the stream know one format of an entry, that of ISA 2.07 (Book III-S section 5.7.7.1):
+//! [`GuestV`] and [`GuestR`]. What hardware walks is [`RealV`] and [`RealR`]: on POWER8 the same layout, from
+//! ISA 3.0 on ([`Format::V3_0`], ISA 3.0B Book III section 5.7.9.1) with B moved into dword 1 and eight bits
+//! less of AVPN. `GuestR` holds a guest real page, `RealR` a host real one: same bits, different types, so
+//! neither can be stored in the other's place.
+//!
+//! Two software bits of a real dword 0 are ours: [`ABSENT`] (the entry counts as valid for the guest, hardware
+//! must not use it) and [`HVLOCK`]. No guest ever sees them.
+
+use crate::addr::{GuestReal, HostReal};
+
+/// Dword 0: the entry is valid.
+pub const VALID: u64 = 0x1;
+/// Dword 0, H: the entry is in its secondary group.
+pub const SECONDARY: u64 = 0x2;
+/// Dword 0, L: the page size is encoded in dword 1.
+pub const LARGE: u64 = 0x4;
+/// Dword 0: a software bit of the guest's, set on what must stay in the table.
+pub const BOLTED: u64 = 0x10;
+/// Dword 0, ours: valid for the guest, not for hardware.
+pub const ABSENT: u64 = 0x20;
+/// Dword 0, ours: someone is changing the entry.
+pub const HVLOCK: u64 = 0x40;
+/// Dword 0: B and AVPN, what H_AVPN compares.
+pub const COMPARED: u64 = !0x7f;
+/// Dword 0: the segment size B, two bits.
+pub const B_SHIFT: u32 = 62;
+
+/// Dword 1: the high bit of the three protection bits.
+pub const PP0: u64 = 1 << 63;
+/// Dword 1: a bit without meaning that no entry keeps.
+pub const TS: u64 = 1 << 62;
+/// Dword 1: the upper two bits of the storage key.
+pub const KEY_HI: u64 = 3 << 60;
+/// Dword 1: the real page number and, where the page is large, the LP bits.
+pub const RPN: u64 = 0x0fff_ffff_ffff_f000;
+/// Dword 1: the lower three bits of the storage key.
+pub const KEY_LO: u64 = 0xe00;
+/// Dword 1: referenced.
+pub const R: u64 = 0x100;
+/// Dword 1: changed.
+pub const C: u64 = 0x80;
+/// Dword 1: the storage attributes.
+pub const WIMG: u64 = 0x78;
+/// Dword 1: M, memory coherence required: the only attribute that memory has here.
+pub const M: u64 = 0x10;
+/// Dword 1: no execute.
+pub const N: u64 = 0x4;
+/// Dword 1: the lower two protection bits.
+pub const PP: u64 = 0x3;
+/// Dword 1: what H_PROTECT replaces.
+pub const PROTECTION: u64 = PP0 | KEY_HI | KEY_LO | N | PP;
+
+/// ISA 3.0 dword 0: what is left without B.
+const V3_0_DWORD0: u64 = 0x000f_ffff_ffff_ffff;
+/// ISA 3.0 dword 1: where B stands.
+const V3_0_B_SHIFT: u32 = 58;
+const V3_0_B: u64 = 3 << V3_0_B_SHIFT;
+
+/// The format of the real HPT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// POWER8 and before.
+    V2_07,
+    /// POWER9 and after.
+    V3_0,
+}
+
+/// The segment sizes that B encodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegmentSize {
+    /// 256 MiB, B = 0.
+    M256,
+    /// 1 TiB, B = 1.
+    T1,
+}
+
+/// The page sizes of an HPTE: base page size, which the hash is made with, and actual page size.
+///
+/// Made once from L and LP ([`PageSize::decode`]). The encodings are those that POWER8 and POWER9 have and
+/// Linux announces to guests.
+///
+/// ```
+/// use realhpt::table::hpte::PageSize;
+/// // L = 1, LP = 0b0000_1000: a 16 MiB page in a segment with 64 KiB base pages.
+/// let size = PageSize::decode(0x4, 0x8000).unwrap();
+/// assert_eq!(size, PageSize::M16InK64);
+/// assert_eq!((size.base_shift(), size.shift()), (16, 24));
+/// // LP = 0b0000_0010 is no page size.
+/// assert_eq!(PageSize::decode(0x4, 0x2000), None);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageSize {
+    /// 4 KiB.
+    K4,
+    /// 64 KiB in a 4 KiB segment.
+    K64InK4,
+    /// 16 MiB in a 4 KiB segment.
+    M16InK4,
+    /// 64 KiB.
+    K64,
+    /// 16 MiB in a 64 KiB segment.
+    M16InK64,
+    /// 16 MiB.
+    M16,
+    /// 16 GiB.
+    G16,
+}
+
+impl PageSize {
+    /// The page sizes of an entry; none if the encoding is not one.
+    #[inline]
+    #[must_use]
+    pub const fn decode(dword0: u64, dword1: u64) -> Option<Self> {
+        if dword0 & LARGE == 0 {
+            return Some(Self::K4);
+        }
+        match ((dword1 >> 12) & 0xf, (dword1 >> 16) & 0xf) {
+            (0, 0) => Some(Self::M16),
+            (1, _) => Some(Self::K64),
+            (3, 0) => Some(Self::G16),
+            (7, _) => Some(Self::K64InK4),
+            (8, 0) => Some(Self::M16InK64),
+            (8, 3) => Some(Self::M16InK4),
+            _ => None,
+        }
+    }
+
+    /// Log2 of the base page size.
+    #[inline]
+    #[must_use]
+    pub const fn base_shift(self) -> u32 {
+        match self {
+            Self::K4 | Self::K64InK4 | Self::M16InK4 => 12,
+            Self::K64 | Self::M16InK64 => 16,
+            Self::M16 => 24,
+            Self::G16 => 34,
+        }
+    }
+
+    /// Log2 of the actual page size.
+    #[inline]
+    #[must_use]
+    pub const fn shift(self) -> u32 {
+        match self {
+            Self::K4 => 12,
+            Self::K64InK4 | Self::K64 => 16,
+            Self::M16InK4 | Self::M16InK64 | Self::M16 => 24,
+            Self::G16 => 34,
+        }
+    }
+
+    /// The actual page size in bytes.
+    #[inline]
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        1 << self.shift()
+    }
+}
+
+/// Dword 0 as guests and the stream know it: the ISA 2.07 format, none of our bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuestV(u64);
+
+impl GuestV {
+    /// What a guest gave as dword 0 of an entry to be made: our bits are dropped, VALID is set.
+    #[inline]
+    #[must_use]
+    pub const fn entered(raw: u64) -> Self {
+        Self(raw & !(HVLOCK | ABSENT) | VALID)
+    }
+
+    /// The number.
+    #[inline]
+    #[must_use]
+    pub const fn raw(self) -> u64 {
+        self.0
+    }
+
+    /// The segment size; none for the reserved values of B.
+    #[inline]
+    #[must_use]
+    pub const fn segment_size(self) -> Option<SegmentSize> {
+        match self.0 >> B_SHIFT {
+            0 => Some(SegmentSize::M256),
+            1 => Some(SegmentSize::T1),
+            _ => None,
+        }
+    }
+
+    /// Whether the guest marked the entry as bolted.
+    #[inline]
+    #[must_use]
+    pub const fn is_bolted(self) -> bool {
+        self.0 & BOLTED != 0
+    }
+}
+
+/// Dword 1 as guests and the stream know it: the real page is a guest's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuestR(u64);
+
+impl GuestR {
+    /// What a guest gave as dword 1.
+    #[inline]
+    #[must_use]
+    pub const fn entered(raw: u64) -> Self {
+        Self(raw & !TS)
+    }
+
+    /// The number.
+    #[inline]
+    #[must_use]
+    pub const fn raw(self) -> u64 {
+        self.0
+    }
+
+    /// The first address of the page.
+    #[inline]
+    #[must_use]
+    pub const fn page(self, size: PageSize) -> GuestReal {
+        GuestReal::new(self.0 & RPN & !(size.bytes() - 1))
+    }
+
+    /// The same with R and C of `rc` merged in.
+    #[inline]
+    #[must_use]
+    pub const fn with(self, rc: Rc) -> Self {
+        Self(self.0 | rc.0)
+    }
+
+    /// The same with the protection that H_PROTECT's flags say.
+    #[inline]
+    #[must_use]
+    pub const fn protected(self, flags: u64) -> Self {
+        let pp0 = (flags << 55) & PP0;
+        let key_hi = (flags << 48) & KEY_HI;
+        Self(self.0 & !PROTECTION | pp0 | key_hi | flags & (KEY_LO | N | PP))
+    }
+
+    /// Whether hardware has nothing more to tell: R and C are both here, or R is and no key may write to the
+    /// page (pp0, pp = 011, 110, 111), so C cannot come.
+    #[inline]
+    #[must_use]
+    pub const fn is_settled(self) -> bool {
+        const READ_ONLY: u32 = 1 << 0b011 | 1 << 0b110 | 1 << 0b111;
+        let pp = (self.0 & PP0) >> 61 | self.0 & PP;
+        self.0 & R != 0 && (self.0 & C != 0 || READ_ONLY >> pp & 1 != 0)
+    }
+
+    /// The dword that hardware shall walk for memory at `page`: the guest's protection and key, R and C, the
+    /// host's real page, and M as its only attribute whatever the guest wanted (there is no other memory).
+    #[inline]
+    #[must_use]
+    pub const fn real(self, v: GuestV, size: PageSize, page: HostReal, format: Format) -> RealR {
+        // The LP bits of a large page lie below its RPN and are the guest's.
+        let address = RPN & !(size.bytes() - 1);
+        let r = self.0 & !address & !WIMG | page.raw() & address | M;
+        RealR(format.with_b(v, r))
+    }
+}
+
+/// Dword 0 as it stands in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RealV(u64);
+
+impl RealV {
+    /// What was read from the table.
+    #[inline]
+    #[must_use]
+    pub const fn read(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// The number.
+    #[inline]
+    #[must_use]
+    pub const fn raw(self) -> u64 {
+        self.0
+    }
+
+    /// Whether there is an entry: VALID or ABSENT.
+    #[inline]
+    #[must_use]
+    pub const fn is_entry(self) -> bool {
+        self.0 & (VALID | ABSENT) != 0
+    }
+
+    /// Whether hardware may use the entry.
+    #[inline]
+    #[must_use]
+    pub const fn is_valid(self) -> bool {
+        self.0 & VALID != 0
+    }
+
+    /// Whether someone is changing the entry.
+    #[inline]
+    #[must_use]
+    pub const fn is_locked(self) -> bool {
+        self.0 & HVLOCK != 0
+    }
+}
+
+/// Dword 1 as it stands in the table: the real page is the host's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RealR(u64);
+
+impl RealR {
+    /// What was read from the table.
+    #[inline]
+    #[must_use]
+    pub const fn read(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// The number.
+    #[inline]
+    #[must_use]
+    pub const fn raw(self) -> u64 {
+        self.0
+    }
+
+    /// The R and C that hardware has set.
+    #[inline]
+    #[must_use]
+    pub const fn rc(self) -> Rc {
+        Rc(self.0 & (R | C))
+    }
+
+    /// The same with the protection and key of `view`.
+    #[inline]
+    #[must_use]
+    pub const fn protected_as(self, view: GuestR) -> Self {
+        Self(self.0 & !PROTECTION | view.0 & PROTECTION)
+    }
+}
+
+/// R and C, as hardware has set them in an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rc(u64);
+
+impl Rc {
+    /// Whether there is a bit here that `view` lacks.
+    #[inline]
+    #[must_use]
+    pub const fn is_news_to(self, view: GuestR) -> bool {
+        self.0 & !view.0 != 0
+    }
+
+    /// The bits, R 0x100 and C 0x80.
+    #[inline]
+    #[must_use]
+    pub const fn raw(self) -> u64 {
+        self.0
+    }
+}
+
+impl Format {
+    /// The dword 0 that stands for `v` in the table, with `state` ([`VALID`] or [`ABSENT`]).
+    #[inline]
+    #[must_use]
+    pub const fn real_v(self, v: GuestV, state: u64) -> RealV {
+        let v = v.0 & !VALID | state;
+        match self {
+            Self::V2_07 => RealV(v),
+            Self::V3_0 => RealV(v & V3_0_DWORD0),
+        }
+    }
+
+    /// The dword 1 of an entry that hardware never walks: B where this format keeps it there, nothing else.
+    #[inline]
+    #[must_use]
+    pub const fn absent_r(self, v: GuestV) -> RealR {
+        RealR(self.with_b(v, 0))
+    }
+
+    /// What the guest knows as dword 0 of an entry that stands in the table.
+    #[inline]
+    #[must_use]
+    pub const fn guest_v(self, v: RealV, r: RealR) -> GuestV {
+        let entry = GuestV::entered(v.0);
+        match self {
+            Self::V2_07 => entry,
+            Self::V3_0 => GuestV(entry.0 & V3_0_DWORD0 | (r.0 & V3_0_B) >> V3_0_B_SHIFT << B_SHIFT),
+        }
+    }
+
+    #[inline]
+    const fn with_b(self, v: GuestV, r: u64) -> u64 {
+        match self {
+            Self::V2_07 => r,
+            Self::V3_0 => r & !V3_0_B | (v.0 >> B_SHIFT) << V3_0_B_SHIFT,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An entry of Linux's linear map, 1T segment, 64K page (corpus, idle512).
+    const V: GuestV = GuestV(0x4000_1234_5678_9095);
+    const VIEW: GuestR = GuestR(0x0000_0000_0123_1196);
+
+    #[test]
+    fn both_formats_give_back_what_was_entered() {
+        for format in [Format::V2_07, Format::V3_0] {
+            let size = PageSize::decode(V.0, VIEW.0).unwrap();
+            let real = VIEW.real(V, size, HostReal::new(0x4000_0000), format);
+            let dword0 = format.real_v(V, VALID);
+            assert_eq!(format.guest_v(dword0, real), V);
+            assert_eq!(
+                format.guest_v(format.real_v(V, ABSENT), format.absent_r(V)),
+                V
+            );
+        }
+        assert_eq!(Format::V3_0.real_v(V, VALID).raw(), 0x0000_1234_5678_9095);
+        assert_eq!(Format::V3_0.absent_r(V).raw(), 1 << 58);
+        assert_eq!(Format::V2_07.absent_r(V).raw(), 0);
+    }
+
+    #[test]
+    fn a_real_dword_has_the_hosts_page_and_the_guests_rights() {
+        let size = PageSize::decode(V.0, VIEW.0).unwrap();
+        assert_eq!(size, PageSize::K64);
+        assert_eq!(VIEW.page(size), GuestReal::new(0x0123_0000));
+        let real = VIEW.real(V, size, HostReal::new(0x7_4000_0000), Format::V2_07);
+        assert_eq!(real.raw(), 0x7_4000_1196);
+        // WIMG that memory does not have is not passed on; keys and protection are.
+        let odd = GuestR(VIEW.0 | 0x28 | PP0 | KEY_HI | KEY_LO);
+        let real = odd.real(V, size, HostReal::new(0x7_4000_0000), Format::V2_07);
+        assert_eq!(real.raw() & WIMG, M);
+        assert_eq!(real.raw() & PROTECTION, odd.0 & PROTECTION);
+    }
+
+    #[test]
+    fn an_entry_is_settled_when_hardware_has_nothing_to_add() {
+        let pp = |pp0: u64, low: u64| GuestR(pp0 << 63 | low);
+        for (pp0, low, read_only) in [
+            (0, 0, false),
+            (0, 1, false),
+            (0, 2, false),
+            (0, 3, true),
+            (1, 2, true),
+            (1, 3, true),
+        ] {
+            let none = pp(pp0, low);
+            assert!(!none.is_settled());
+            assert!(!none.with(Rc(C)).is_settled());
+            assert_eq!(
+                none.with(Rc(R)).is_settled(),
+                read_only,
+                "pp0 {pp0} pp {low}"
+            );
+            assert!(none.with(Rc(R | C)).is_settled());
+        }
+    }
+
+    #[test]
+    fn every_encoding_of_the_page_sizes() {
+        let valid: std::vec::Vec<_> = (0..0x100)
+            .filter_map(|lp: u64| PageSize::decode(LARGE, lp << 12).map(|size| (lp, size)))
+            .collect();
+        for (lp, size) in &valid {
+            let expected = match lp & 0xf {
+                0 => PageSize::M16,
+                1 => PageSize::K64,
+                3 => PageSize::G16,
+                7 => PageSize::K64InK4,
+                _ if lp >> 4 == 0 => PageSize::M16InK64,
+                _ => PageSize::M16InK4,
+            };
+            assert_eq!(*size, expected, "LP {lp:#x}");
+        }
+        // 16M and 16G need all eight bits, 64K in either segment four of them, 16M mixed all eight.
+        assert_eq!(valid.len(), 1 + 16 + 1 + 16 + 2);
+        assert_eq!(PageSize::decode(0, 0xff000), Some(PageSize::K4));
+    }
+
+    #[test]
+    fn h_protect_moves_the_flags_to_their_bits() {
+        // pp0 is bit 8 of the flags, the key bits 13:9.
+        let all = GuestR(0).protected(0x3f07);
+        assert_eq!(all.raw(), PROTECTION);
+        assert_eq!(GuestR(!0).protected(0).raw(), !PROTECTION);
+        assert_eq!(GuestR(0).protected(1 << 8).raw(), PP0);
+        assert_eq!(GuestR(0).protected(1 << 13).raw(), 1 << 61);
+        assert_eq!(GuestR(0).protected(1 << 9).raw(), 1 << 9);
+    }
+}

@@ -1,0 +1,26 @@
+//! The HPT of one partition: the real table, the guest view, and what is known about each slot.
+//!
+//! Key types: [`Table`] owns the memory; [`hpte`] has the bits of an entry in both real formats and keeps
+//! the guest's dword 1 ([`hpte::GuestR`]) apart from hardware's ([`hpte::RealR`]); [`slot`] is the typestate
+//! through which alone an entry changes; [`tlb`] makes tlbie operands and batches; [`bitmap`] has the
+//! occupied, unsettled and changed bitmaps; [`hash`] finds the groups of an address.
+//!
+//! # Invariants
+//! * Who sets a bit in `occupied` owns the slot until dword 0 shows VALID or ABSENT; the bit is cleared last
+//!   of all when an entry goes.
+//! * HVLOCK is only ever taken on a dword 0 that shows VALID or ABSENT, tested in the same
+//!   `ldarx`/`stdcx.`: a lock on a claimed slot would overwrite the entry being published.
+//! * A valid slot whose bit in `unsettled` is clear has every R and C that hardware may set in its guest view
+//!   already.
+//! * A slot that is not occupied is zero in both dwords: no stale real address is left to be read.
+
+pub mod bitmap;
+pub mod hash;
+pub mod hpt;
+pub mod hpte;
+pub mod search;
+pub mod slot;
+pub mod tlb;
+
+pub use hpt::{Memory, Order, READERS, Table};
+pub use hpte::Format;

@@ -1,0 +1,64 @@
+//! Finding the entry that translates an address, as hardware would, absent and locked ones included.
+
+use super::hash::Segment;
+use super::hpt::{Copy, Table};
+use super::hpte::{COMPARED, GuestR, GuestV, PageSize, SECONDARY, VALID};
+use crate::addr::{EffAddr, Ptex};
+use crate::sync::Ordering;
+
+/// What a search found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// No entry.
+    Nothing,
+    /// Someone is changing an entry in one of the groups: it may be the one.
+    Locked,
+    /// The entry, and whether hardware may use it (else it is absent: no memory is behind it).
+    Entry {
+        /// Its slot.
+        ptex: Ptex,
+        /// Dword 0 as the guest knows it.
+        v: GuestV,
+        /// Dword 1 as the guest knows it.
+        r: GuestR,
+        /// VALID to hardware.
+        valid: bool,
+    },
+}
+
+impl Table<'_> {
+    /// Searches the primary and then the secondary group for the entry that translates `at` in `segment`:
+    /// B, AVPN, H and the base page size match (ISA 3.0B Book III section 5.7.9.3).
+    #[must_use]
+    pub fn find(&self, segment: Segment, at: EffAddr) -> Found {
+        let mask = self.order().groups() - 1;
+        let hash = segment.hash(at);
+        let avpn = segment.avpn(at);
+        let mut locked = false;
+        for (group, h) in [(hash & mask, 0), (!hash & mask, SECONDARY)] {
+            for ptex in (group * 8..group * 8 + 8).filter_map(|slot| self.order().ptex(slot)) {
+                let Some(slot) = self.slot(ptex) else {
+                    continue;
+                };
+                match self.copy(slot) {
+                    Copy::Free => {}
+                    Copy::Busy => locked = true,
+                    Copy::Entry { v, r, .. } => {
+                        let size = PageSize::decode(v.raw(), r.raw());
+                        let matches = v.raw() & (COMPARED | SECONDARY) == avpn | h
+                            && size.is_some_and(|size| size.base_shift() == segment.base_shift());
+                        if matches {
+                            let valid = slot.dword0.load(Ordering::Relaxed) & VALID != 0;
+                            return Found::Entry { ptex, v, r, valid };
+                        }
+                    }
+                }
+            }
+        }
+        if locked {
+            Found::Locked
+        } else {
+            Found::Nothing
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! A slot of the table as a typestate: the only way an entry is made, changed or removed.
+//!
+//! ```text
+//! Slot --claim--> Claimed --publish--> (entry)
+//! Slot --lock---> Locked --invalidate--> Stale --tlb::flush--> Flushed --remove--> (free)
+//!                   |                                            \------republish-> (entry)
+//!                   |--remove_absent--> (free)      an entry that hardware never used owes no tlbie
+//!                   \--set_view-------> (entry)
+//! ```
+//!
+//! A [`Stale`] owes a `tlbie` and can do nothing but be flushed; only a [`Flushed`] has final R and C. There
+//! is no way round.
+//!
+//! # Orderings (DESIGN section 5)
+//! * Publish: `occupied` claimed; `unsettled` if due; guest view; dword 1; `eieio`; dword 0; `ptesync`.
+//! * Invalidate: lock; store barrier; VALID cleared; `ptesync; tlbie; eieio; tlbsync; ptesync`; R and C read
+//!   for good; guest view; both dwords zero; `occupied` released last.
+//! * HVLOCK is taken only on a dword 0 that shows VALID or ABSENT.
+
+use super::hpt::Table;
+use super::hpte::{ABSENT, GuestR, GuestV, HVLOCK, PageSize, RealR, RealV, VALID};
+use super::tlb;
+use crate::addr::{HostReal, Ptex};
+use crate::arch::Machine;
+use crate::sync::{AtomicU64, BeDword, Ordering, fence};
+
+/// A slot, in whatever state.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot<'t> {
+    pub(super) table: &'t Table<'t>,
+    pub(super) ptex: Ptex,
+    pub(super) dword0: &'t BeDword,
+    pub(super) dword1: &'t BeDword,
+    pub(super) view: &'t AtomicU64,
+}
+
+/// An entry to be published.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Dword 0 as the guest gave it.
+    pub v: GuestV,
+    /// Dword 1 as the guest gave it.
+    pub r: GuestR,
+    /// Its page sizes.
+    pub size: PageSize,
+    /// The memory behind it; without, the entry is absent.
+    pub page: Option<HostReal>,
+}
+
+impl<'t> Slot<'t> {
+    /// Its number.
+    #[inline]
+    #[must_use]
+    pub const fn ptex(&self) -> Ptex {
+        self.ptex
+    }
+
+    /// Claims the slot, if it is free.
+    #[inline]
+    #[must_use]
+    pub fn claim(self) -> Option<Claimed<'t>> {
+        self.table
+            .occupied()
+            .claim(self.ptex.raw())
+            .then_some(Claimed(self))
+    }
+
+    /// Locks the entry in the slot; waits while another holds the lock. None if there is no entry.
+    #[inline]
+    #[must_use]
+    pub fn lock(self) -> Option<Locked<'t>> {
+        loop {
+            match self.try_lock() {
+                Some(answer) => return answer,
+                None => crate::arch::relax(),
+            }
+        }
+    }
+
+    /// Locks the entry in the slot. `Some(None)`: there is no entry. `None`: another holds the lock.
+    #[inline]
+    #[must_use]
+    pub fn try_lock(self) -> Option<Option<Locked<'t>>> {
+        loop {
+            let v = RealV::read(self.dword0.load(Ordering::Relaxed));
+            if v.is_locked() {
+                return None;
+            }
+            if !v.is_entry() {
+                return Some(None);
+            }
+            if self.dword0.try_replace(v.raw(), v.raw() | HVLOCK) {
+                // Acquire for what the last holder stored; release so that what this holder stores (the
+                // guest view first of all) is not seen before the lock.
+                fence(Ordering::AcqRel);
+                return Some(Some(Locked { slot: self, v }));
+            }
+        }
+    }
+
+    fn free(self) {
+        self.dword1.store(0, Ordering::Relaxed);
+        self.dword0.store(0, Ordering::Release);
+        self.table.occupied().release(self.ptex.raw());
+    }
+
+    /// Sets the state of `unsettled` for an entry that hardware may use from now on, or might have.
+    fn settle(self, view: GuestR, usable: bool) {
+        let unsettled = self.table.unsettled();
+        let due = usable && !view.is_settled();
+        if due != unsettled.contains(self.ptex.raw()) {
+            if due {
+                unsettled.mark(self.ptex.raw());
+            } else {
+                unsettled.clear(self.ptex.raw());
+            }
+        }
+    }
+}
+
+/// A slot whose bit in `occupied` is ours: nobody else touches it until it shows an entry.
+#[derive(Debug)]
+#[must_use = "a claimed slot is lost until it is published"]
+pub struct Claimed<'t>(Slot<'t>);
+
+impl Claimed<'_> {
+    /// Makes `entry` the slot's entry, all but the `ptesync` that ends the sequence: for runs of entries
+    /// that share one. Hardware may use the entry from here on.
+    #[inline]
+    pub fn place<M: Machine>(self, machine: &M, entry: Entry) -> Ptex {
+        let Self(slot) = self;
+        let format = slot.table.format();
+        let (state, real) = match entry.page {
+            Some(page) => (VALID, entry.r.real(entry.v, entry.size, page, format)),
+            None => (ABSENT, format.absent_r(entry.v)),
+        };
+        if state == VALID && !entry.r.is_settled() {
+            slot.table.unsettled().mark(slot.ptex.raw());
+        }
+        slot.view.store(entry.r.raw(), Ordering::Relaxed);
+        slot.dword1.store(real.raw(), Ordering::Relaxed);
+        machine.eieio();
+        slot.dword0
+            .store(format.real_v(entry.v, state).raw(), Ordering::Release);
+        slot.ptex
+    }
+
+    /// Makes `entry` the slot's entry and notes the change.
+    #[inline]
+    pub fn publish<M: Machine>(self, machine: &M, entry: Entry) {
+        let table = self.0.table;
+        let ptex = self.place(machine, entry);
+        machine.ptesync();
+        table.note_change(ptex);
+    }
+}
+
+/// An entry that is ours to change. Dropped, it is as it was.
+#[derive(Debug)]
+#[must_use = "the entry stays locked until this is dropped"]
+pub struct Locked<'t> {
+    slot: Slot<'t>,
+    v: RealV,
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.slot.dword0.store(self.v.raw(), Ordering::Release);
+    }
+}
+
+impl<'t> Locked<'t> {
+    /// Whether hardware may use the entry; else it is absent.
+    #[inline]
+    #[must_use]
+    pub const fn is_valid(&self) -> bool {
+        self.v.is_valid()
+    }
+
+    /// Dword 0 as the guest knows it.
+    #[inline]
+    #[must_use]
+    pub fn v(&self) -> GuestV {
+        self.slot.table.format().guest_v(self.v, self.real())
+    }
+
+    /// The guest view as it is now, without the R and C that hardware has set since it was last looked at.
+    #[inline]
+    #[must_use]
+    pub fn view(&self) -> GuestR {
+        GuestR::entered(self.slot.view.load(Ordering::Relaxed))
+    }
+
+    /// The guest view and the R and C that hardware has set by now.
+    #[inline]
+    #[must_use]
+    pub fn view_with_rc(&self) -> GuestR {
+        self.view().with(self.real().rc())
+    }
+
+    fn real(&self) -> RealR {
+        RealR::read(self.slot.dword1.load(Ordering::Relaxed))
+    }
+
+    /// Merges R and C that hardware has set into the guest view; whether there were any. Hardware may go on
+    /// using the entry.
+    pub(super) fn harvest(self) -> bool {
+        let view = self.view();
+        let rc = self.real().rc();
+        if !self.v.is_valid() || !rc.is_news_to(view) {
+            return false;
+        }
+        let view = view.with(rc);
+        self.slot.view.store(view.raw(), Ordering::Relaxed);
+        if view.is_settled() {
+            self.slot.table.unsettled().clear(self.slot.ptex.raw());
+        }
+        true
+    }
+
+    /// Takes the entry away from hardware. It stays locked and owes a `tlbie`.
+    #[inline]
+    pub fn invalidate(self) -> Stale<'t> {
+        let (slot, v) = (self.slot, self.v);
+        let (entry, real, view) = (self.v(), self.real(), self.view());
+        core::mem::forget(self);
+        slot.dword0
+            .store(v.raw() & !VALID | HVLOCK, Ordering::Relaxed);
+        // Every entry in the table was entered with a page size that decodes.
+        let size = PageSize::decode(entry.raw(), view.raw()).unwrap_or(PageSize::K4);
+        Stale {
+            slot,
+            v,
+            entry,
+            operand: tlb::operand(entry, real, size, slot.ptex),
+        }
+    }
+
+    /// Removes an entry that hardware never used, notes the change, and gives what it was.
+    #[inline]
+    #[must_use]
+    pub fn remove_absent(self) -> GuestR {
+        let (slot, view) = (self.slot, self.view());
+        core::mem::forget(self);
+        // There is no flush whose ptesync could stand between the lock and the look at `interest`.
+        fence(Ordering::SeqCst);
+        slot.free();
+        slot.table.note_change(slot.ptex);
+        view
+    }
+
+    /// Gives an entry that hardware never used another guest view, and notes the change.
+    #[inline]
+    pub fn set_view(self, view: GuestR) {
+        let slot = self.slot;
+        slot.view.store(view.raw(), Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        drop(self);
+        slot.table.note_change(slot.ptex);
+    }
+}
+
+/// An entry whose VALID is cleared while translations of it may live on in a TLB. It owes a `tlbie`.
+#[derive(Debug)]
+#[must_use = "a stale entry must be flushed: translations of it live on"]
+pub struct Stale<'t> {
+    slot: Slot<'t>,
+    v: RealV,
+    entry: GuestV,
+    operand: u64,
+}
+
+impl<'t> Stale<'t> {
+    /// RB of the tlbie it owes.
+    #[inline]
+    #[must_use]
+    pub const fn operand(&self) -> u64 {
+        self.operand
+    }
+
+    /// Called by `tlb` alone, after the sequence.
+    #[inline]
+    pub(super) fn flushed(self) -> Flushed<'t> {
+        let real = RealR::read(self.slot.dword1.load(Ordering::Relaxed));
+        let view = GuestR::entered(self.slot.view.load(Ordering::Relaxed)).with(real.rc());
+        Flushed {
+            slot: self.slot,
+            v: self.v,
+            entry: self.entry,
+            real,
+            view,
+        }
+    }
+}
+
+/// An entry that no processor uses any more: its R and C are final. Still locked.
+#[derive(Debug)]
+#[must_use = "the slot stays locked until the entry is removed or republished"]
+pub struct Flushed<'t> {
+    slot: Slot<'t>,
+    v: RealV,
+    entry: GuestV,
+    real: RealR,
+    view: GuestR,
+}
+
+impl Flushed<'_> {
+    /// Its number.
+    #[inline]
+    #[must_use]
+    pub const fn ptex(&self) -> Ptex {
+        self.slot.ptex
+    }
+
+    /// Dword 0 as the guest knew it.
+    #[inline]
+    #[must_use]
+    pub const fn v(&self) -> GuestV {
+        self.entry
+    }
+
+    /// Dword 1 as the guest knows it, R and C for good.
+    #[inline]
+    #[must_use]
+    pub const fn view(&self) -> GuestR {
+        self.view
+    }
+
+    /// Frees the slot and notes the change; gives dword 1 as the guest knew it.
+    #[inline]
+    pub fn remove(self) -> GuestR {
+        self.slot.settle(self.view, false);
+        self.slot.free();
+        self.slot.table.note_change(self.slot.ptex);
+        self.view
+    }
+
+    /// Gives the entry back to hardware with the protection of `view`, and notes the change. The real
+    /// dword 1 is the old one as it stands after the flush, so no R or C is lost.
+    #[inline]
+    pub fn republish<M: Machine>(self, machine: &M, view: GuestR) {
+        self.slot.settle(view, true);
+        self.slot.view.store(view.raw(), Ordering::Relaxed);
+        self.slot
+            .dword1
+            .store(self.real.protected_as(view).raw(), Ordering::Relaxed);
+        machine.eieio();
+        self.slot.dword0.store(self.v.raw(), Ordering::Release);
+        machine.ptesync();
+        self.slot.table.note_change(self.slot.ptex);
+    }
+}

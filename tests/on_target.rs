@@ -1,0 +1,233 @@
+//! The on-target tests: boots the suite on every machine and shows each of its cases as a test.
+//!
+//! The cases are known by name before anything is built (`realhpt_suite::CASES`), so `--list` and filters work
+//! as ever; a machine is booted once, by the first of its tests that is wanted, and only then. What a case of
+//! the suite did not say counts as failed: a missing tool, a build that fails, a machine that does not boot, a
+//! run that breaks off, a case that never came.
+//!
+//! `--nocapture` shows the machines' logs as they come.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use realhpt_qemu::cli::Roundtrip;
+use realhpt_qemu::images::{GUESTS, HYPERVISOR, Images};
+use realhpt_qemu::log::Frame;
+use realhpt_qemu::machine::Kind;
+use realhpt_qemu::manifest::{Manifest, Partition};
+use realhpt_qemu::session::Patience;
+use realhpt_qemu::suite::{self, Suite};
+use realhpt_qemu::terminal::Terminal;
+use realhpt_qemu::verdict::Case;
+use realhpt_qemu::{roundtrip, setup};
+use realhpt_suite::{CASES, partition};
+
+/// Package of the suite.
+const PACKAGE: &str = "realhpt-suite";
+/// Its image and its guest.
+const IMAGE: &str = "suite-image";
+const GUEST: &str = "suite-guest";
+/// What a machine may take for the whole suite.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+const MACHINES: [Kind; 3] = [Kind::Powernv8, Kind::Powernv9, Kind::Powernv10];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let images = Arc::new(Built::default());
+    let mut trials = Vec::new();
+    for machine in MACHINES {
+        let run = Arc::new(Run::new(machine, arguments.nocapture, Arc::clone(&images)));
+        for case in CASES {
+            let run = Arc::clone(&run);
+            let name = format!("{}::{case}", machine.name());
+            trials.push(Trial::test(name, move || run.case(case)));
+        }
+        let name = format!("{}::suite_keeps_its_plan", machine.name());
+        trials.push(Trial::test(name, move || run.plan()));
+        let images = Arc::clone(&images);
+        let name = format!("{}::roundtrip_of_the_default_table", machine.name());
+        trials.push(Trial::test(name, move || round_trip(machine, &images)));
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// What is built for the target, once for all machines.
+#[derive(Default)]
+struct Built(OnceLock<Result<Images, String>>);
+
+impl Built {
+    fn get(&self) -> Result<&Images, Failed> {
+        let images = self.0.get_or_init(|| {
+            let terminal = Terminal::new(false);
+            setup::ensure(&terminal)
+                .and_then(|()| Images::build(&terminal, &[HYPERVISOR, GUESTS, PACKAGE]))
+                .map_err(|error| format!("{error:#}"))
+        });
+        images.as_ref().map_err(Failed::from)
+    }
+}
+
+/// The suite on one machine.
+struct Run {
+    machine: Kind,
+    show: bool,
+    images: Arc<Built>,
+    result: OnceLock<Result<Reported, Failed>>,
+}
+
+/// What the suite reported.
+#[derive(Default)]
+struct Reported {
+    /// Each case that was reported, and if it failed why.
+    cases: BTreeMap<String, Result<(), String>>,
+    /// A case that was reported twice.
+    twice: Option<String>,
+    complaints: Vec<String>,
+    tails: String,
+}
+
+impl Run {
+    fn new(machine: Kind, show: bool, images: Arc<Built>) -> Self {
+        Self {
+            machine,
+            show,
+            images,
+            result: OnceLock::new(),
+        }
+    }
+
+    /// How a case went.
+    fn case(&self, name: &str) -> Result<(), Failed> {
+        let reported = self.reported()?;
+        match reported.cases.get(name) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(why)) => Err(why.into()),
+            None => Err(format!("it was not reported\n{}", reported.evidence()).into()),
+        }
+    }
+
+    /// Whether the suite as a whole was as it must be: what was planned was reported, once, and nothing else.
+    /// Cases that failed are not its failures.
+    fn plan(&self) -> Result<(), Failed> {
+        let reported = self.reported()?;
+        if let Some(name) = &reported.twice {
+            return Err(format!("{name} was reported twice").into());
+        }
+        let unknown = reported.cases.keys().find(|name| !CASES.contains(&name.as_str()));
+        if let Some(name) = unknown {
+            return Err(format!("{name} is no case").into());
+        }
+        let any_failed = reported.cases.values().any(Result::is_err);
+        if reported.cases.len() == CASES.len() && (any_failed || reported.complaints.is_empty()) {
+            return Ok(());
+        }
+        Err(reported.evidence().into())
+    }
+
+    /// Boots the suite, the first time.
+    fn reported(&self) -> Result<&Reported, Failed> {
+        let result = self.result.get_or_init(|| {
+            let images = self.images.get()?;
+            self.boot(images)
+                .map_err(|error| Failed::from(format!("{error:#}")))
+        });
+        result.as_ref().map_err(Clone::clone)
+    }
+
+    fn boot(&self, images: &Images) -> anyhow::Result<Reported> {
+        let manifest = manifest(images)?;
+        let suite = Suite {
+            machine: self.machine,
+            image: &images.path(IMAGE),
+            manifest: &manifest,
+            cpus: 1,
+            patience: Patience::of(PATIENCE),
+        };
+        let mut reported = Reported::default();
+        // What was logged since the last case: it belongs to the next.
+        let mut notes = String::new();
+        let mut show = |frame: &Frame, case: Option<&Case>| {
+            if self.show {
+                println!("{}: {}", self.machine.name(), frame.line());
+            }
+            let Some(case) = case else {
+                notes.push_str(&frame.text);
+                notes.push('\n');
+                return;
+            };
+            let notes = std::mem::take(&mut notes);
+            let outcome = match case.failed {
+                None => Ok(()),
+                Some(line) => Err(format!("in line {line}\n{notes}")),
+            };
+            if reported.cases.insert(case.name.clone(), outcome).is_some() {
+                reported.twice = Some(case.name.clone());
+            }
+        };
+        let report = suite::run(&suite, &mut show)?;
+        reported.complaints = report.complaints;
+        reported.tails = report.tails;
+        Ok(reported)
+    }
+}
+
+impl Reported {
+    fn evidence(&self) -> String {
+        format!("{}\n{}", self.complaints.join("\n"), self.tails)
+    }
+}
+
+/// The suite's partitions: the one that runs the cases, and those it does them to.
+fn manifest(images: &Images) -> anyhow::Result<Manifest> {
+    let guest = images.guest(GUEST)?;
+    let client = |lpid: u64, label: &str| -> anyhow::Result<Partition> {
+        Ok(Partition {
+            lpid: u32::try_from(lpid)?,
+            label: label.to_owned(),
+            memory: 32 << 20,
+            order: 18,
+            privileges: Vec::new(),
+            guest: Some(guest.clone()),
+            start: false,
+            console: false,
+            window: None,
+        })
+    };
+    let suite = Partition {
+        memory: 64 << 20,
+        privileges: vec!["control".to_owned(), "report".to_owned()],
+        start: true,
+        console: true,
+        window: Some(16 << 20),
+        ..client(partition::SUITE, "suite")?
+    };
+    let empty = Partition {
+        guest: None,
+        ..client(partition::EMPTY, "empty")?
+    };
+    Ok(Manifest::new(vec![
+        suite,
+        client(partition::CLIENT, "client")?,
+        client(partition::VICTIM, "victim")?,
+        client(partition::RUIN, "ruin")?,
+        empty,
+    ]))
+}
+
+/// The default command of the runner, on one machine.
+fn round_trip(machine: Kind, images: &Built) -> Result<(), Failed> {
+    images.get()?;
+    let arguments = Roundtrip {
+        machine,
+        ..Roundtrip::default()
+    };
+    match roundtrip::run(&Terminal::new(false), &arguments) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("the table was not verified".into()),
+        Err(error) => Err(format!("{error:#}").into()),
+    }
+}

@@ -1,0 +1,18 @@
+//! The cases, a module for each topic. Their order is the list's in the library.
+
+pub(crate) mod bulk;
+pub(crate) mod calls;
+pub(crate) mod enter;
+pub(crate) mod faults;
+pub(crate) mod hostile;
+pub(crate) mod instructions;
+pub(crate) mod interrupts;
+pub(crate) mod partitions;
+pub(crate) mod protect;
+pub(crate) mod rc;
+pub(crate) mod read;
+pub(crate) mod reading;
+pub(crate) mod remove;
+pub(crate) mod switches;
+pub(crate) mod tlb;
+pub(crate) mod writing;

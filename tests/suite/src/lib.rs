@@ -1,0 +1,204 @@
+//! The on-target suite: what its parts have to agree on.
+//!
+//! The suite runs on a machine of its own. The image (`suite-image`) is the bootable image with three
+//! hypercalls more ([`raw`]), which reach into a partition's real HPT as no hypervisor should. The guest
+//! (`suite-guest`) runs in several partitions: with the privilege to report it runs the cases ([`CASES`]) one
+//! after the other; without it, it is a client that does the [`job`] it is started for, at most others'
+//! mischief, and ends with the result as its exit code. `tests/on_target.rs` boots the suite on every
+//! machine and shows each case by name.
+//!
+//! The names stand here once: the host makes its list of them, and the guest its table of functions.
+#![no_std]
+
+/// Calls a macro with the path of every case, `module::case`, in the order they run in.
+#[macro_export]
+macro_rules! cases {
+    ($with:ident) => {
+        $with! {
+            enter::every_page_size_translates,
+            enter::one_terabyte_segments_translate,
+            enter::the_secondary_group_translates,
+            enter::a_group_fills_up,
+            enter::an_exact_slot,
+            enter::slots_outside_the_table,
+            enter::reserved_segment_sizes,
+            enter::every_page_size_encoding,
+            enter::a_page_that_leaves_its_region,
+            enter::a_page_without_memory_is_kept,
+            enter::bits_that_are_not_the_guests,
+            enter::attributes_are_shown_as_given,
+            enter::hints_change_nothing,
+            read::a_free_slot_reads_as_zero,
+            read::four_entries_at_once,
+            read::slots_outside_the_table,
+            remove::gives_the_entry_back,
+            remove::by_avpn,
+            remove::by_andcond,
+            remove::what_is_not_there,
+            remove::slots_outside_the_table,
+            remove::an_entry_without_memory,
+            protect::every_bit,
+            protect::takes_effect,
+            protect::by_avpn,
+            protect::what_is_not_there,
+            protect::slots_outside_the_table,
+            protect::an_entry_without_memory,
+            bulk::four_at_once,
+            bulk::r_and_c_come_back,
+            bulk::what_is_not_there_does_not_end_it,
+            bulk::the_end_ends_it,
+            bulk::bad_specifiers_end_it,
+            calls::unknown_tokens,
+            calls::terminal,
+            calls::problem_state_may_not,
+            calls::thirty_two_bit_mode,
+            calls::registers_survive,
+            calls::vectors_and_floats_survive,
+            calls::no_trace_of_the_hypervisor,
+            rc::a_load_sets_r,
+            rc::a_store_sets_r_and_c,
+            rc::a_store_after_a_load_sets_c,
+            rc::a_fetch_sets_r,
+            rc::protect_keeps_them,
+            rc::a_new_entry_starts_without,
+            rc::a_later_pass_harvests_them,
+            rc::a_paused_partition_has_given_them,
+            tlb::an_entry_removed_without_the_sequence_stays,
+            tlb::a_permission_taken_without_the_sequence_stays,
+            tlb::r_and_c_taken_without_the_sequence_stay_away,
+            tlb::the_real_entry_is_what_it_should_be,
+            faults::no_entry,
+            faults::no_segment,
+            faults::read_only,
+            faults::no_access,
+            faults::no_execute,
+            faults::storage_key,
+            faults::no_memory,
+            faults::problem_state,
+            faults::outside_real_mode,
+            faults::unaligned,
+            faults::a_removed_entry,
+            faults::a_storm,
+            instructions::privileged,
+            instructions::illegal,
+            instructions::hypervisor_registers,
+            instructions::hypervisor_instructions,
+            instructions::hypervisor_state_is_out_of_reach,
+            instructions::facilities,
+            instructions::traps_and_system_calls,
+            interrupts::decrementer,
+            interrupts::cede_lets_the_decrementer_in,
+            interrupts::cede_comes_back,
+            reading::every_buffer_size,
+            reading::bad_buffers,
+            reading::bad_arguments_of_open,
+            reading::every_change_once,
+            reading::readers_do_not_share,
+            reading::bolted_only,
+            reading::start_index,
+            reading::readers_run_out,
+            reading::handles_end,
+            reading::ones_own_table,
+            writing::every_buffer_size,
+            writing::bad_buffers,
+            writing::one_writer,
+            writing::bad_records,
+            writing::a_bad_piece_is_not_applied,
+            writing::inside_a_record,
+            writing::overwrites_and_invalidates,
+            writing::statistics,
+            partitions::query,
+            partitions::states,
+            partitions::exit_codes,
+            partitions::a_crash_is_an_end,
+            partitions::a_runaway_is_paused,
+            partitions::a_restored_vrma,
+            switches::registers_are_kept_apart,
+            switches::segments_are_kept_apart,
+            switches::settings_are_kept_apart,
+            hostile::others_are_out_of_reach,
+            hostile::wild_handles,
+            hostile::someone_elses_handles,
+            hostile::wild_buffers,
+            hostile::wild_slots,
+            hostile::ones_own_table,
+            hostile::every_token,
+            hostile::real_mode_pulled_away,
+            hostile::a_faulting_fault_handler,
+            hostile::random_instructions,
+        }
+    };
+}
+
+macro_rules! names {
+    ($($module:ident::$case:ident,)*) => {
+        /// The names of the cases, in the order they run in.
+        pub const CASES: &[&str] = &[$(concat!(stringify!($module), "::", stringify!($case))),*];
+    };
+}
+cases!(names);
+
+/// The hypercalls that only the suite's image has. They act on the table of the caller, and do to it what is
+/// asked for and nothing else: no sequence, no bookkeeping.
+pub mod raw {
+    /// r4 = slot: r4, r5 = the real entry's dwords.
+    pub const PEEK: u64 = 0xf200;
+    /// r4 = slot, r5, r6: stores them as the real entry's dwords.
+    pub const POKE: u64 = 0xf204;
+    /// r4 = RB: `ptesync; tlbie; eieio; tlbsync; ptesync`.
+    pub const FLUSH: u64 = 0xf208;
+}
+
+/// LPIDs of the suite's partitions.
+pub mod partition {
+    /// Runs the cases.
+    pub const SUITE: u64 = 1;
+    /// Runs the same program, without privileges.
+    pub const CLIENT: u64 = 2;
+    /// The same; its program may be left in ruins.
+    pub const VICTIM: u64 = 3;
+    /// The same, for ruins of another kind.
+    pub const RUIN: u64 = 4;
+    /// Has no program: its memory is zero.
+    pub const EMPTY: u64 = 5;
+    /// The last of them.
+    pub const LAST: u64 = EMPTY;
+}
+
+/// What a client is started for: r3 at its start.
+pub mod job {
+    /// Ends with code 0.
+    pub const END: u64 = 1;
+    /// Ends with code 0x1234.
+    pub const END_WITH_CODE: u64 = 2;
+    /// Loads from nowhere.
+    pub const CRASH: u64 = 3;
+    /// Panics.
+    pub const PANIC: u64 = 4;
+    /// Uses pages so that R and C are set, and goes on using the processor for ever.
+    pub const USE_PAGES: u64 = 5;
+    /// Keeps patterns in all registers for a while.
+    pub const KEEP_REGISTERS: u64 = 6;
+    /// Keeps patterns behind effective addresses for a while.
+    pub const KEEP_SEGMENTS: u64 = 7;
+    /// Sets every register that a guest can set, and goes on using the processor for ever.
+    pub const SET_EVERYTHING: u64 = 8;
+    /// Tries to control and read other partitions.
+    pub const OTHERS: u64 = 9;
+    /// Uses handles nobody gave it.
+    pub const WILD_HANDLES: u64 = 10;
+    /// Gives buffers it does not have.
+    pub const WILD_BUFFERS: u64 = 11;
+    /// Gives slots its table does not have.
+    pub const WILD_SLOTS: u64 = 12;
+    /// Opens, reads and tries to write its own table.
+    pub const OWN_TABLE: u64 = 13;
+    /// Calls every token with every kind of argument.
+    pub const EVERY_TOKEN: u64 = 14;
+    /// Removes the entries that real mode is translated by, and interrupts itself.
+    pub const NO_REAL_MODE: u64 = 15;
+    /// Has its own interrupt vectors fault.
+    pub const NO_VECTORS: u64 = 16;
+    /// Executes random words.
+    pub const RANDOM: u64 = 17;
+}
