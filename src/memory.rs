@@ -153,6 +153,19 @@ impl GuestBuffer {
         self.bytes
     }
 
+    /// The places of the two doublewords of an entry at byte `offset`, a multiple of 8, if they lie inside.
+    #[inline]
+    #[must_use]
+    pub const fn entry(&self, offset: u64) -> Option<(HostReal, HostReal)> {
+        match self.bytes.checked_sub(offset) {
+            Some(rest) if rest >= 16 && offset & 7 == 0 => {
+                let at = self.host.raw() + offset;
+                Some((HostReal::new(at), HostReal::new(at + 8)))
+            }
+            _ => None,
+        }
+    }
+
     /// The place of the doubleword at byte `offset`, a multiple of 8, if it lies inside.
     #[inline]
     #[must_use]

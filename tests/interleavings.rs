@@ -7,7 +7,15 @@ use std::process::Command;
 fn loom_explores_the_engine() {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("loom");
     let output = Command::new(env!("CARGO"))
-        .args(["test", "--release", "--package", "realhpt-interleavings", "--test", "cases"])
+        .args([
+            "test",
+            "--profile",
+            "loom",
+            "--package",
+            "realhpt-interleavings",
+            "--test",
+            "cases",
+        ])
         .arg("--target-dir")
         .arg(target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -19,6 +27,11 @@ fn loom_explores_the_engine() {
     let err = String::from_utf8_lossy(&output.stderr);
     print!("{out}");
     assert!(output.status.success(), "{err}");
-    let ran = out.lines().find_map(|line| line.strip_prefix("test result: ok. "));
-    assert!(ran.is_some_and(|ran| !ran.starts_with("0 passed")), "loom ran nothing:\n{out}{err}");
+    let ran = out
+        .lines()
+        .find_map(|line| line.strip_prefix("test result: ok. "));
+    assert!(
+        ran.is_some_and(|ran| !ran.starts_with("0 passed")),
+        "loom ran nothing:\n{out}{err}"
+    );
 }

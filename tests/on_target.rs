@@ -117,7 +117,10 @@ impl Run {
         if let Some(name) = &reported.twice {
             return Err(format!("{name} was reported twice").into());
         }
-        let unknown = reported.cases.keys().find(|name| !CASES.contains(&name.as_str()));
+        let unknown = reported
+            .cases
+            .keys()
+            .find(|name| !CASES.contains(&name.as_str()));
         if let Some(name) = unknown {
             return Err(format!("{name} is no case").into());
         }
@@ -188,7 +191,7 @@ fn manifest(images: &Images) -> anyhow::Result<Manifest> {
         Ok(Partition {
             lpid: u32::try_from(lpid)?,
             label: label.to_owned(),
-            memory: 32 << 20,
+            memory: 64 << 20,
             order: 18,
             privileges: Vec::new(),
             guest: Some(guest.clone()),
@@ -198,7 +201,6 @@ fn manifest(images: &Images) -> anyhow::Result<Manifest> {
         })
     };
     let suite = Partition {
-        memory: 64 << 20,
         privileges: vec!["control".to_owned(), "report".to_owned()],
         start: true,
         console: true,
@@ -225,9 +227,10 @@ fn round_trip(machine: Kind, images: &Built) -> Result<(), Failed> {
         machine,
         ..Roundtrip::default()
     };
-    match roundtrip::run(&Terminal::new(false), &arguments) {
+    let terminal = Terminal::keeping();
+    match roundtrip::run(&terminal, &arguments) {
         Ok(true) => Ok(()),
-        Ok(false) => Err("the table was not verified".into()),
-        Err(error) => Err(format!("{error:#}").into()),
+        Ok(false) => Err(format!("the table was not verified\n{}", terminal.kept()).into()),
+        Err(error) => Err(format!("{error:#}\n{}", terminal.kept()).into()),
     }
 }

@@ -19,7 +19,7 @@ pub trait Machine {
     fn ptesync(&self);
 
     /// Invalidates the translation of one entry on every thread: `tlbie` with RB as
-    /// [`crate::table::tlb::Rb`] makes it and RS = LPID.
+    /// [`crate::table::tlb::operand`] makes it and RS = LPID.
     fn tlbie(&self, rb: u64, lpid: Lpid);
 
     /// Ends an invalidation: every thread has dropped the translations and their R and C are in memory.

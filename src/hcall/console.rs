@@ -10,6 +10,7 @@ const MAX: u64 = 16;
 /// Bytes of a report's text that are kept.
 const REPORT: usize = 96;
 
+#[inline(never)]
 pub(super) fn put<M: Machine, P: Platform>(call: &Call<'_, '_, M>, platform: &P) -> Status {
     let length = call.argument(1);
     if length > MAX {
@@ -26,6 +27,7 @@ pub(super) fn put<M: Machine, P: Platform>(call: &Call<'_, '_, M>, platform: &P)
     Status::Success
 }
 
+#[inline(never)]
 pub(super) fn get<M: Machine, P: Platform>(call: &mut Call<'_, '_, M>, platform: &P) -> Status {
     let mut bytes = [0; 16];
     let count = platform.console_read(call.caller.description().lpid, &mut bytes);
@@ -41,6 +43,7 @@ pub(super) fn get<M: Machine, P: Platform>(call: &mut Call<'_, '_, M>, platform:
     Status::Success
 }
 
+#[inline(never)]
 pub(super) fn report<M: Machine, P: Platform>(
     call: &Call<'_, '_, M>,
     platform: &P,

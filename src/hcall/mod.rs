@@ -4,6 +4,9 @@
 //! arguments as they stand in the registers, and answers with a [`Status`] and, through [`Frame`], results.
 //! Every value a guest gives is checked here or turned into a type that can only hold a checked one; whatever
 //! it holds, the answer is a status.
+//!
+//! Handlers that do much are kept out of line, so that the few registers of a short call are not saved and
+//! restored for their sake.
 
 pub mod abi;
 mod console;

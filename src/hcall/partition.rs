@@ -43,6 +43,7 @@ impl<'c, 'm, M: Machine> Call<'c, 'm, M> {
     }
 }
 
+#[inline(never)]
 pub(super) fn query<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     let target = match call.target(0) {
         Ok(target) => target,
@@ -79,6 +80,7 @@ fn status_of(result: Result<(), Status>) -> Status {
     result.err().unwrap_or(Status::Success)
 }
 
+#[inline(never)]
 pub(super) fn pause<M: Machine>(call: &Call<'_, '_, M>) -> Status {
     status_of(
         call.other(0)
@@ -86,10 +88,12 @@ pub(super) fn pause<M: Machine>(call: &Call<'_, '_, M>) -> Status {
     )
 }
 
+#[inline(never)]
 pub(super) fn resume<M: Machine>(call: &Call<'_, '_, M>) -> Status {
     status_of(call.other(0).and_then(|target| target.control().resume()))
 }
 
+#[inline(never)]
 pub(super) fn reset<M: Machine>(call: &Call<'_, '_, M>) -> Status {
     status_of(call.other(0).and_then(|target| {
         call.system.close_streams_of(target.description().lpid);
@@ -97,6 +101,7 @@ pub(super) fn reset<M: Machine>(call: &Call<'_, '_, M>) -> Status {
     }))
 }
 
+#[inline(never)]
 pub(super) fn start<M: Machine>(call: &Call<'_, '_, M>) -> Status {
     status_of(call.other(0).and_then(|target| {
         let entry = match call.argument(1) {

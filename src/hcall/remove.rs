@@ -69,11 +69,13 @@ const RC_SHIFT: u32 = 51;
 /// Each specifier is answered in place. A bad one (an unused one too, as KVM and QEMU have it) ends the call
 /// with H_PARAMETER after what came before it is done. The call waits for a lock only while it holds none:
 /// else it flushes and lets go of what it holds first, so two calls never wait for each other.
+#[inline(never)]
 pub(super) fn bulk_remove<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     let table = call.caller.table();
     let mut batch = Batch {
         table,
         stale: heapless::Vec::new(),
+        numbers: heapless::Vec::new(),
         results: [0; BULK],
     };
     let mut status = Status::Success;
@@ -135,7 +137,9 @@ pub(super) fn bulk_remove<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
 /// Entries that a bulk remove has taken from hardware and not flushed yet, and what came of those before.
 struct Batch<'t> {
     table: &'t Table<'t>,
-    stale: heapless::Vec<(usize, Stale<'t>), BULK>,
+    stale: heapless::Vec<Stale<'t>, BULK>,
+    /// The specifiers that they belong to.
+    numbers: heapless::Vec<usize, BULK>,
     /// R and C of each specifier's entry.
     results: [u64; BULK],
 }
@@ -144,7 +148,8 @@ impl<'t> Batch<'t> {
     fn remove(&mut self, number: usize, locked: Locked<'t>) {
         if locked.is_valid() {
             // As many as there are specifiers: the push never fails.
-            let _ = self.stale.push((number, locked.invalidate()));
+            let _ = self.stale.push(locked.invalidate());
+            let _ = self.numbers.push(number);
         } else {
             self.note(number, locked.remove_absent());
         }
@@ -160,17 +165,16 @@ impl<'t> Batch<'t> {
         if self.stale.is_empty() {
             return;
         }
-        let mut numbers: heapless::Vec<usize, BULK> = heapless::Vec::new();
-        let mut batch: heapless::Vec<Stale<'t>, BULK> = heapless::Vec::new();
-        for (number, stale) in core::mem::take(&mut self.stale) {
-            let _ = numbers.push(number);
-            let _ = batch.push(stale);
-        }
-        let mut numbers = numbers.into_iter();
-        tlb::flush(machine, self.table.lpid(), batch, |flushed| {
+        let Self {
+            table,
+            stale,
+            numbers,
+            results,
+        } = self;
+        tlb::flush(machine, table.lpid(), stale, |flushed| {
             let view = flushed.remove();
-            if let Some(number) = numbers.next() {
-                self.note(number, view);
+            if let Some(result) = numbers.pop().and_then(|number| results.get_mut(number)) {
+                *result = view.raw() & (R | C);
             }
         });
     }

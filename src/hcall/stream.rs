@@ -81,6 +81,7 @@ impl<'c, 'm, M: Machine> Call<'c, 'm, M> {
     }
 }
 
+#[inline(never)]
 pub(super) fn open<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     answer(try_open(call))
 }
@@ -135,6 +136,7 @@ fn try_open<M: Machine>(call: &mut Call<'_, '_, M>) -> Result<(), Status> {
     Ok(())
 }
 
+#[inline(never)]
 pub(super) fn read<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     answer(try_read(call))
 }
@@ -160,6 +162,7 @@ fn try_read<M: Machine>(call: &mut Call<'_, '_, M>) -> Result<(), Status> {
     Ok(())
 }
 
+#[inline(never)]
 pub(super) fn write<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     answer(try_write(call))
 }
@@ -196,6 +199,7 @@ fn try_write<M: Machine>(call: &mut Call<'_, '_, M>) -> Result<(), Status> {
     }
 }
 
+#[inline(never)]
 pub(super) fn close<M: Machine>(call: &Call<'_, '_, M>) -> Status {
     answer(try_close(call))
 }
@@ -220,6 +224,7 @@ fn try_close<M: Machine>(call: &Call<'_, '_, M>) -> Result<(), Status> {
     }
 }
 
+#[inline(never)]
 pub(super) fn stat<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     answer(try_stat(call))
 }

@@ -1,6 +1,6 @@
 //! Storage interrupts of guests: retried or given to the guest, and as what.
 //!
-//! With LPCR[VPM1] set, and always in guest real mode, hardware gives a guest's data and instruction
+//! With `LPCR[VPM1]` set, and always in guest real mode, hardware gives a guest's data and instruction
 //! storage interrupts to the hypervisor (HDSI 0xE00, HISI 0xE20; ISA 3.0B Book III sections 6.5.16 and
 //! 6.5.17). Here is no memory that could be brought in, so there are two answers ([`Answer`]):
 //!

@@ -106,7 +106,7 @@ impl<'m> Partition<'m> {
         self.control.state()
     }
 
-    /// Log2 of the page size that guest real mode is translated with: for LPCR[VRMASD] and for PS of the
+    /// Log2 of the page size that guest real mode is translated with: for LPCR\[VRMASD\] and for PS of the
     /// partition table. Before the first start it says 4K.
     #[must_use]
     pub fn vrma_shift(&self) -> u32 {

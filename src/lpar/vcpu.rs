@@ -70,6 +70,9 @@ pub mod vector {
 /// SRR1 of a program interrupt: the instruction is illegal.
 pub const ILLEGAL_INSTRUCTION: u64 = 0x8_0000;
 
+/// PPR of a thread that has medium priority, the usual one.
+pub const PPR_MEDIUM: u64 = 4 << 50;
+
 /// What every exit from a guest saves and every entry loads.
 #[derive(Clone, Debug)]
 #[repr(C)]
@@ -101,7 +104,7 @@ pub struct Registers {
 /// An interrupt to be delivered to a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interrupt {
-    /// Its vector: the effective address that is entered, before LPCR[AIL] moves it.
+    /// Its vector: the effective address that is entered, before `LPCR[AIL]` moves it.
     pub vector: u64,
     /// SRR1 bits 33-36 and 42-47.
     pub status: u64,
@@ -145,6 +148,7 @@ impl Registers {
     pub const fn at_start(entry: u64, r3: u64) -> Self {
         let mut registers = Self::new();
         registers.pc = entry;
+        registers.ppr = PPR_MEDIUM;
         registers.msr = msr::SF | msr::ME;
         registers.frame.regs[0] = r3;
         registers
@@ -197,7 +201,6 @@ impl Default for Registers {
 /// Calls a macro with every SPR of a guest that has no other place: a field of [`Sprs`] and the register's
 /// name in the architecture module. SRR0, SRR1, DAR and DSISR stay in the processor while the vCPU does,
 /// and interrupts are delivered into them.
-#[macro_export]
 macro_rules! guest_sprs {
     ($with:ident) => {
         $with! {
@@ -216,6 +219,9 @@ macro_rules! guest_sprs {
         }
     };
 }
+
+#[cfg(target_os = "none")]
+pub(crate) use guest_sprs;
 
 macro_rules! define_sprs {
     ($($field:ident = $name:ident,)*) => {
@@ -285,7 +291,7 @@ impl Context {
     }
 }
 
-/// MMCR0[FC]: no counter counts.
+/// `MMCR0[FC]`: no counter counts.
 pub const MMCR0_FROZEN: u64 = 0x8000_0000;
 
 macro_rules! zero_sprs {

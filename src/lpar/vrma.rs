@@ -1,6 +1,6 @@
 //! The entries that translate guest real mode: the VRMA (ISA 3.0B Book III section 5.7.3.4; LoPAR's RMA).
 //!
-//! On POWER9 and later, and on POWER8 with LPCR[VPM0], a guest with translation off runs through the 1T
+//! On POWER9 and later, and on POWER8 with LPCR\[VPM0\], a guest with translation off runs through the 1T
 //! segment [`Segment::VRMA_VSID`]. Its entries stand in the partition's own table. They are made when the
 //! partition first runs and no restored table had any, with 16M pages, over the region that begins at guest
 //! real 0: bolted, R and C set, so that they are settled.
@@ -9,10 +9,11 @@ use crate::addr::{EffAddr, GuestReal};
 use crate::arch::Machine;
 use crate::hcall::abi::Status;
 use crate::memory::{Backing, Regions};
-use crate::table::Table;
 use crate::table::hash::Segment;
 use crate::table::hpte::{BOLTED, C, GuestR, GuestV, LARGE, M, PageSize, R, SECONDARY};
+use crate::table::search::Found;
 use crate::table::slot::{Claimed, Entry};
+use crate::table::{Table, tlb};
 
 /// Pages of the VRMA.
 const SIZE: PageSize = PageSize::M16;
@@ -37,10 +38,13 @@ pub fn prepare<M: Machine>(
         Backing::Memory(host) if page < 1 << (40 - SIZE.shift()) => Some((page, host)),
         _ => None,
     };
-    let mut made = false;
+    let mut made = 0;
     for (page, host) in (0..).map_while(pages) {
         let at = EffAddr::new(page << SIZE.shift());
-        let (claimed, h) = claim(table, segment.hash(at)).ok_or(Status::PtegFull)?;
+        let Some((claimed, h)) = claim(table, segment.hash(at)) else {
+            unmake(machine, table, segment, made);
+            return Err(Status::PtegFull);
+        };
         let v = GuestV::entered(segment.avpn(at) | BOLTED | LARGE | h);
         let r = GuestR::entered(at.raw() | R | C | M);
         claimed.publish(
@@ -52,13 +56,24 @@ pub fn prepare<M: Machine>(
                 page: Some(host),
             },
         );
-        made = true;
+        made += 1;
     }
-    if !made {
+    if made == 0 {
         return Err(Status::Parameter);
     }
     table.set_vrma_shift(Some(SIZE.base_shift()));
     Ok(())
+}
+
+/// Takes the first `made` pages' entries out again: a table without room for all is left as it was.
+fn unmake<M: Machine>(machine: &M, table: &Table<'_>, segment: Segment, made: u64) {
+    for page in 0..made {
+        if let Found::Entry { ptex, .. } = table.find(segment, EffAddr::new(page << SIZE.shift()))
+            && let Some(locked) = table.slot(ptex).and_then(|slot| slot.lock())
+        {
+            tlb::flush_one(machine, table.lpid(), locked.invalidate()).remove();
+        }
+    }
 }
 
 /// A slot for an entry of that hash: the last of its primary group, else a free one there, else one of the

@@ -35,12 +35,16 @@ pub struct Read {
     pub pending: u64,
 }
 
-/// Work of looking at one block, one word of a bitmap, one entry, and of one run: about what each takes in
+/// Work of looking at one block, at one in a row that has nothing, at one word of a bitmap, one entry, and of one run: about what each takes in
 /// instructions.
 const BLOCK_WORK: u64 = 24;
+const IDLE_WORK: u64 = 8;
 const WORD_WORK: u64 = 16;
 const ENTRY_WORK: u64 = 48;
 const HARVEST_WORK: u64 = 96;
+
+/// Blocks that are skipped at once, at most, where there is nothing to look at.
+const IDLE: u64 = 1024;
 
 /// Reads the next records of the pass that the reader is in.
 #[must_use]
@@ -62,11 +66,10 @@ pub fn read<M: Machine>(
         missed: false,
     };
     while cursor < slots {
-        let end = (cursor / BLOCK + 1) * BLOCK;
         let reached = if first {
-            pass.first(cursor, end)
+            pass.first(cursor, (cursor / BLOCK + 1) * BLOCK)
         } else {
-            pass.later(cursor, end)
+            pass.later(cursor)
         };
         cursor = reached.unwrap_or_else(|stopped| stopped);
         if reached.is_err() {
@@ -123,32 +126,48 @@ impl<'a, M: Machine> Pass<'a, '_, '_, M> {
 
     fn entries_and_runs(&mut self, mut cursor: u64, end: u64) -> Reached {
         while cursor < end {
-            let word = cursor / WORD;
-            let occupied = self.table.occupied().word(word) >> (cursor % WORD);
-            let run = u64::from(occupied.trailing_zeros()).min((word + 1) * WORD - cursor);
             if !self.budget.spend(WORD_WORK) {
                 return Err(cursor);
             }
-            if run != 0 {
-                let added = self.encoder.invalid(cursor, run);
-                cursor += added;
-                if added < run {
+            let word = cursor / WORD;
+            let end = (word + 1) * WORD;
+            let mut occupied = self.table.occupied().word(word) >> (cursor % WORD);
+            loop {
+                let run = u64::from(occupied.trailing_zeros()).min(end - cursor);
+                if run != 0 {
+                    let added = self.encoder.invalid(cursor, run);
+                    cursor += added;
+                    if added < run {
+                        return Err(cursor);
+                    }
+                    if cursor == end {
+                        break;
+                    }
+                    occupied >>= run;
+                }
+                if !self.budget.spend(ENTRY_WORK) || !self.deliver(cursor, true) {
                     return Err(cursor);
                 }
-                continue;
+                cursor += 1;
+                if cursor == end {
+                    break;
+                }
+                occupied >>= 1;
             }
-            if !self.budget.spend(ENTRY_WORK) || !self.deliver(cursor, true) {
-                return Err(cursor);
-            }
-            cursor += 1;
         }
         Ok(end)
     }
 
-    /// The rest of a block in a later pass: word by word, so that a call that runs out of work has got on
-    /// however many entries are not settled.
-    fn later(&mut self, mut cursor: u64, end: u64) -> Reached {
+    /// Blocks without anything to look at, and the rest of the one that has something, in a later pass: word
+    /// by word, so that a call that runs out of work has got on however many entries are not settled.
+    fn later(&mut self, mut cursor: u64) -> Reached {
+        let idle = self.reader.idle_blocks(self.table, cursor / BLOCK, IDLE);
+        if idle != 0 {
+            let _ = self.budget.spend(idle * IDLE_WORK);
+            return Ok((cursor / BLOCK + idle) * BLOCK);
+        }
         let block = cursor / BLOCK;
+        let end = (block + 1) * BLOCK;
         if !self.budget.spend(BLOCK_WORK) {
             return Err(cursor);
         }
@@ -193,7 +212,9 @@ impl<'a, M: Machine> Pass<'a, '_, '_, M> {
     fn harvest(&mut self, word: u64, cursor: u64) {
         for bit in ones(self.table.unsettled().word(word)) {
             let slot = word * WORD + bit;
-            let Some(place) = self.slot(slot) else { continue };
+            let Some(place) = self.slot(slot) else {
+                continue;
+            };
             let _ = self.budget.spend(WORD_WORK);
             if slot < cursor || !self.table.has_news(place) {
                 continue;
@@ -201,7 +222,7 @@ impl<'a, M: Machine> Pass<'a, '_, '_, M> {
             // Marked before it is merged: once it is merged the entry may be settled, and another reader
             // that finds neither mark nor news calls its pass clean. Who takes the mark too early sees R and
             // C all the same, in the real entry.
-            self.table.changed().mark(slot);
+            self.table.mark_changed(place.ptex());
             if self.table.harvest(place).is_none() {
                 self.missed = true;
             }
@@ -225,7 +246,8 @@ impl<'a, M: Machine> Pass<'a, '_, '_, M> {
                     return false;
                 }
                 if first && news {
-                    self.reader.merge_and_tell_others(slot, || self.table.harvest(place) == Some(true));
+                    self.reader
+                        .merge_and_tell_others(slot, || self.table.harvest(place) == Some(true));
                 }
                 true
             }

@@ -79,6 +79,8 @@ pub enum Refused {
 pub struct InUse<'r, 'm> {
     readers: &'r Readers<'m>,
     slot: usize,
+    /// Summary words of its marks, for a look without the lock.
+    summary: &'m [AtomicU64],
 }
 
 impl Drop for InUse<'_, '_> {
@@ -124,6 +126,12 @@ impl<'m> Readers<'m> {
         spare: usize,
     ) -> Result<(usize, u64), Refused> {
         let mut slots = self.slots.lock();
+        // Slots before the start are behind the first pass: their blocks count from now on, and what was
+        // marked there until now is the other readers' alone.
+        let initialised = start.div_ceil(BLOCK);
+        for block in 0..initialised {
+            share_out(&mut slots, table, block);
+        }
         let free = slots.iter().filter(|reader| reader.owner.is_none()).count();
         let Some((slot, reader)) = slots
             .iter_mut()
@@ -132,8 +140,6 @@ impl<'m> Readers<'m> {
         else {
             return Err(Refused::Full);
         };
-        // Slots before the start are behind the first pass: their blocks count from now on.
-        let initialised = start.div_ceil(BLOCK);
         for block in 0..initialised {
             reader.marks.forget(block);
         }
@@ -170,10 +176,12 @@ impl<'m> Readers<'m> {
             return Err(Refused::Busy);
         }
         reader.busy = true;
+        let summary = reader.marks.summary;
         drop(slots);
         Ok(InUse {
             readers: self,
             slot,
+            summary,
         })
     }
 
@@ -248,6 +256,9 @@ fn share_out(slots: &mut [ReaderSlot<'_>; READERS], table: &Table<'_>, block: u6
 }
 
 fn share_out_all(slots: &mut [ReaderSlot<'_>; READERS], table: &Table<'_>) {
+    if !table.take_touched() {
+        return;
+    }
     for block in 0..table.order().slots() / BLOCK {
         share_out(slots, table, block);
     }
@@ -281,6 +292,12 @@ impl ReaderSlot<'_> {
         };
         ahead + self.count
     }
+}
+
+/// Summary words from a block on.
+fn from(summary: &[AtomicU64], block: u64) -> impl Iterator<Item = u64> {
+    let rest = summary.get(index(block)..).unwrap_or_default();
+    rest.iter().map(|words| words.load(Ordering::Relaxed))
 }
 
 /// The bits of word number `word` whose slots are below `end`.
@@ -394,7 +411,23 @@ impl<'m> InUse<'_, 'm> {
     /// Whether a block may hold changes for the reader. May miss what comes at this moment; the verdict at
     /// the end of a pass does not.
     pub(super) fn may_have_changes(&self, table: &Table<'_>, block: u64) -> bool {
-        table.changed().block(block) != 0 || self.with(|reader| reader.marks.summary(block) != 0)
+        let own = self
+            .summary
+            .get(index(block))
+            .map_or(0, |words| words.load(Ordering::Relaxed));
+        own | table.changed().block(block) != 0
+    }
+
+    /// How many blocks from `block` on, at most `limit`, have nothing for the reader: no mark of its own, none
+    /// that is not shared out yet, and no entry that hardware could still set R or C in. As
+    /// [`Self::may_have_changes`] it may miss what comes at this moment.
+    pub(super) fn idle_blocks(&self, table: &Table<'_>, block: u64, limit: u64) -> u64 {
+        let all = from(self.summary, block)
+            .zip(from(table.changed().words().1, block))
+            .zip(from(table.unsettled().words().1, block));
+        all.take(index(limit))
+            .take_while(|((own, changed), unsettled)| own | changed | unsettled == 0)
+            .count() as u64
     }
 
     /// Takes the reader's marks of the first word that has some, from slot `cursor` to `end` in the same

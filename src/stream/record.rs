@@ -1,6 +1,6 @@
 //! The record: `{u32 index, u16 n_valid, u16 n_invalid}` and `n_valid` entries of 16 bytes, all big-endian.
 //!
-//! The run of valid entries begins at `index`, the run of invalid slots follows it. [`Encoder`] lays records
+//! The run of valid entries begins at `index`, the run of invalid slots follows it. `Encoder` lays records
 //! into a guest's buffer; a header is written when its record is complete.
 
 use crate::addr::HostReal;
@@ -11,6 +11,10 @@ use crate::table::hpte::{GuestR, GuestV};
 
 /// The longest run that a header can count.
 pub const MAX_RUN: u64 = u16::MAX as u64;
+
+/// Where a header's doubleword counts valid entries, and invalid slots.
+const VALID_SHIFT: u32 = 16;
+const INVALID_SHIFT: u32 = 0;
 
 /// A record's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,31 +53,37 @@ impl Header {
     }
 }
 
-/// A record that is being laid into the buffer.
-#[derive(Clone, Copy, Debug)]
-struct Open {
-    at: HostReal,
-    index: u64,
-    valid: u64,
-    invalid: u64,
-}
+/// No slot: the open record cannot be joined by any.
+const NO_SLOT: u64 = u64::MAX;
 
 /// Lays records into a buffer, joining runs that touch.
+///
+/// The header of the record that is open stands in `header`, complete but for what still joins; it is stored
+/// when the next record begins, or at the end.
 #[derive(Debug)]
 pub(super) struct Encoder<'a, M: Machine> {
     machine: &'a M,
     buffer: GuestBuffer,
     bytes: u64,
-    open: Option<Open>,
+    /// Where the open record's header goes; none before the first record.
+    at: Option<HostReal>,
+    header: u64,
+    /// The slot that would join the open record's valid run, and its invalid run.
+    next_valid: u64,
+    next_invalid: u64,
 }
 
 impl<'a, M: Machine> Encoder<'a, M> {
     pub(super) const fn new(machine: &'a M, buffer: GuestBuffer) -> Self {
+        let (next_valid, next_invalid) = (NO_SLOT, NO_SLOT);
         Self {
             machine,
             buffer,
             bytes: 0,
-            open: None,
+            at: None,
+            header: 0,
+            next_valid,
+            next_invalid,
         }
     }
 
@@ -81,13 +91,13 @@ impl<'a, M: Machine> Encoder<'a, M> {
     #[inline]
     #[must_use]
     pub(super) fn valid(&mut self, slot: u64, v: GuestV, r: GuestR) -> bool {
-        let joins = self.open.is_some_and(|open| {
-            open.invalid == 0 && open.index + open.valid == slot && open.valid < MAX_RUN
-        });
-        let header = if joins { 0 } else { RECORD_HEADER };
-        let at = self.bytes + header;
-        let (Some(dword0), Some(dword1)) = (self.buffer.dword(at), self.buffer.dword(at + 8))
-        else {
+        let joins = slot == self.next_valid && self.run(VALID_SHIFT) < MAX_RUN;
+        let at = if joins {
+            self.bytes
+        } else {
+            self.bytes + RECORD_HEADER
+        };
+        let Some((dword0, dword1)) = self.buffer.entry(at) else {
             return false;
         };
         if !joins && !self.begin(slot) {
@@ -96,9 +106,8 @@ impl<'a, M: Machine> Encoder<'a, M> {
         self.machine.store(dword0, v.raw());
         self.machine.store(dword1, r.raw());
         self.bytes = at + ENTRY;
-        if let Some(open) = &mut self.open {
-            open.valid += 1;
-        }
+        self.header += 1 << VALID_SHIFT;
+        (self.next_valid, self.next_invalid) = (slot + 1, slot + 1);
         true
     }
 
@@ -109,49 +118,41 @@ impl<'a, M: Machine> Encoder<'a, M> {
         let mut added = 0;
         while added < count {
             let next = slot + added;
-            let joins = self.open.is_some_and(|open| {
-                open.index + open.valid + open.invalid == next && open.invalid < MAX_RUN
-            });
+            let joins = next == self.next_invalid && self.run(INVALID_SHIFT) < MAX_RUN;
             if !joins && !self.begin(next) {
                 break;
             }
-            if let Some(open) = &mut self.open {
-                let run = (count - added).min(MAX_RUN - open.invalid);
-                open.invalid += run;
-                added += run;
-            }
+            let run = (count - added).min(MAX_RUN - self.run(INVALID_SHIFT));
+            self.header += run << INVALID_SHIFT;
+            added += run;
+            (self.next_valid, self.next_invalid) = (NO_SLOT, next + run);
         }
         added
     }
 
+    /// The length of one of the open record's runs.
+    #[inline]
+    const fn run(&self, shift: u32) -> u64 {
+        (self.header >> shift) & MAX_RUN
+    }
+
     /// Completes the open record and begins one at `slot`; whether there was room for its header.
+    #[inline]
     fn begin(&mut self, slot: u64) -> bool {
         let Some(at) = self.buffer.dword(self.bytes) else {
             return false;
         };
         self.complete();
         self.bytes += RECORD_HEADER;
-        self.open = Some(Open {
-            at,
-            index: slot,
-            valid: 0,
-            invalid: 0,
-        });
+        self.at = Some(at);
+        self.header = slot << 32;
         true
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "slots of a streamed table fit; runs are bounded"
-    )]
+    #[inline]
     fn complete(&mut self) {
-        if let Some(open) = self.open.take() {
-            let header = Header {
-                index: open.index as u32,
-                n_valid: open.valid as u16,
-                n_invalid: open.invalid as u16,
-            };
-            self.machine.store(open.at, header.to_dword());
+        if let Some(at) = self.at {
+            self.machine.store(at, self.header);
         }
     }
 

@@ -38,7 +38,7 @@ pub struct Writer {
     /// Entries and then invalid slots that the record has left.
     valid: u64,
     invalid: u64,
-    piece: heapless::Vec<(GuestV, GuestR, PageSize), PIECE>,
+    piece: heapless::Vec<Entry, PIECE>,
 }
 
 /// What a write did.
@@ -108,7 +108,11 @@ impl Writer {
         buffer: GuestBuffer,
     ) -> Written {
         let mut budget = Budget::of_a_call();
-        let mut consumed = if self.is_inside_invalid_run() { RECORD_HEADER } else { 0 };
+        let mut consumed = if self.is_inside_invalid_run() {
+            RECORD_HEADER
+        } else {
+            0
+        };
         let refused = loop {
             if self.valid != 0 {
                 match self.entries(machine, table, regions, buffer, &mut consumed, &mut budget) {
@@ -134,7 +138,8 @@ impl Writer {
                     u64::from(header.n_invalid),
                 );
                 // An empty record past the end is one that leaves the table, too.
-                if index >= table.order().slots() || index + valid + invalid > table.order().slots() {
+                if index >= table.order().slots() || index + valid + invalid > table.order().slots()
+                {
                     break Some(BadPiece::Range(index));
                 }
                 (self.index, self.valid, self.invalid) = (index, valid, invalid);
@@ -182,16 +187,11 @@ impl Writer {
         }
         let count = self.piece.len() as u64;
         remove(machine, table, self.index..self.index + count);
-        for (ptex, &(v, r, size)) in ptexes(table, self.index..self.index + count).zip(&self.piece)
-        {
-            let page = match regions.page(r.page(size), size.bytes()) {
-                Backing::Memory(page) => Some(page),
-                Backing::Absent | Backing::Misfit => None,
-            };
+        for (ptex, &entry) in ptexes(table, self.index..self.index + count).zip(&self.piece) {
             // The slot was emptied and the partition does not run: the claim succeeds.
             if let Some(claimed) = table.slot(ptex).and_then(|slot| slot.claim()) {
-                let _ = claimed.place(machine, Entry { v, r, size, page });
-                table.note_restored(v, size);
+                let _ = claimed.place(machine, entry);
+                table.note_restored(entry.v, entry.size);
             }
         }
         machine.ptesync();
@@ -230,14 +230,20 @@ impl Writer {
 }
 
 /// An entry of a stream, if it is one that can be entered.
-fn check(v: u64, r: u64, regions: &Regions) -> Option<(GuestV, GuestR, PageSize)> {
+#[inline]
+fn check(v: u64, r: u64, regions: &Regions) -> Option<Entry> {
     if v & VALID == 0 {
         return None;
     }
     let (v, r) = (GuestV::entered(v), GuestR::entered(r));
     v.segment_size()?;
     let size = PageSize::decode(v.raw(), r.raw())?;
-    (regions.page(r.page(size), size.bytes()) != Backing::Misfit).then_some((v, r, size))
+    let page = match regions.page(r.page(size), size.bytes()) {
+        Backing::Memory(page) => Some(page),
+        Backing::Absent => None,
+        Backing::Misfit => return None,
+    };
+    Some(Entry { v, r, size, page })
 }
 
 fn ptexes<'a>(
@@ -267,7 +273,7 @@ fn remove<M: Machine>(machine: &M, table: &Table<'_>, slots: core::ops::Range<u6
         }
     }
     if !batch.is_empty() {
-        tlb::flush(machine, table.lpid(), batch, |flushed| {
+        tlb::flush(machine, table.lpid(), &mut batch, |flushed| {
             flushed.remove();
         });
     }

@@ -115,16 +115,16 @@ impl<'m> Marks<'m> {
         Self { leaf, summary }
     }
 
-    /// Sets a slot's mark, after the change it is about is visible.
+    /// Sets a slot's mark, after the change it is about is visible; whether its block had none before.
     #[inline]
-    pub fn mark(&self, slot: u64) {
+    pub fn mark(&self, slot: u64) -> bool {
         let (word, bit) = place(slot);
         fence(Ordering::Release);
-        if let Some(leaf) = self.leaf.get(word)
-            && leaf.fetch_or(bit, Ordering::Relaxed) == 0
-        {
-            self.mark_summary(slot / WORD);
-        }
+        let first = self
+            .leaf
+            .get(word)
+            .is_some_and(|leaf| leaf.fetch_or(bit, Ordering::Relaxed) == 0);
+        first && self.mark_summary(slot / WORD)
     }
 
     /// The words, for one whose own lock makes the protocol above needless: leaf and summary.
@@ -134,11 +134,11 @@ impl<'m> Marks<'m> {
     }
 
     #[inline]
-    fn mark_summary(&self, word: u64) {
+    fn mark_summary(&self, word: u64) -> bool {
         let (word, bit) = place(word);
-        if let Some(summary) = self.summary.get(word) {
-            summary.fetch_or(bit, Ordering::Relaxed);
-        }
+        self.summary
+            .get(word)
+            .is_some_and(|words| words.fetch_or(bit, Ordering::Relaxed) == 0)
     }
 
     /// The words of a block that may have marks, a bit for each.

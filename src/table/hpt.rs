@@ -193,6 +193,8 @@ pub struct Table<'m> {
     changed: Marks<'m>,
     /// How many readers are open; changes are marked only while there are any.
     interest: AtomicU64,
+    /// Not zero: some block may have marks in `changed`.
+    touched: AtomicU64,
     /// Log2 of the base page size of the VRMA's entries; 0 while there are none.
     vrma: AtomicU64,
 }
@@ -210,7 +212,6 @@ impl<'m> Table<'m> {
             changed,
             readers,
         } = memory;
-        let (interest, vrma) = (AtomicU64::new(0), AtomicU64::new(0));
         (
             Self {
                 lpid,
@@ -221,8 +222,9 @@ impl<'m> Table<'m> {
                 occupied,
                 unsettled,
                 changed,
-                interest,
-                vrma,
+                interest: AtomicU64::new(0),
+                touched: AtomicU64::new(0),
+                vrma: AtomicU64::new(0),
             },
             readers,
         )
@@ -339,8 +341,31 @@ impl<'m> Table<'m> {
     #[inline]
     pub fn note_change(&self, ptex: Ptex) {
         if self.interest.load(Ordering::Relaxed) != 0 {
-            self.changed.mark(ptex.raw());
+            self.mark_changed(ptex);
         }
+    }
+
+    /// Marks a slot as changed, whoever reads.
+    #[inline]
+    pub fn mark_changed(&self, ptex: Ptex) {
+        if self.changed.mark(ptex.raw()) {
+            self.touched.store(1, Ordering::Release);
+        }
+    }
+
+    /// Whether any slot may have been marked since this was last asked: if not, no block need be looked at.
+    ///
+    /// The third level above the leaf words and their summary, with the same protocol: set by whoever marks
+    /// the first word of a block, and taken before the summary is looked at.
+    #[must_use]
+    pub fn take_touched(&self) -> bool {
+        if self.touched.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        // An exchange: it reads the newest value, so what that marker did before is seen.
+        let touched = self.touched.swap(0, Ordering::AcqRel) != 0;
+        fence(Ordering::SeqCst);
+        touched
     }
 
     /// A consistent copy of a slot.

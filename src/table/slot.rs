@@ -110,7 +110,7 @@ impl<'t> Slot<'t> {
         let due = usable && !view.is_settled();
         if due != unsettled.contains(self.ptex.raw()) {
             if due {
-                unsettled.mark(self.ptex.raw());
+                let _ = unsettled.mark(self.ptex.raw());
             } else {
                 unsettled.clear(self.ptex.raw());
             }
@@ -135,7 +135,7 @@ impl Claimed<'_> {
             None => (ABSENT, format.absent_r(entry.v)),
         };
         if state == VALID && !entry.r.is_settled() {
-            slot.table.unsettled().mark(slot.ptex.raw());
+            let _ = slot.table.unsettled().mark(slot.ptex.raw());
         }
         slot.view.store(entry.r.raw(), Ordering::Relaxed);
         slot.dword1.store(real.raw(), Ordering::Relaxed);

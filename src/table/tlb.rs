@@ -50,19 +50,21 @@ pub fn operand(v: GuestV, r: RealR, size: PageSize, ptex: Ptex) -> u64 {
     va | lp | b << 8 | aval | 1
 }
 
-/// Flushes a batch of stale entries and gives each to `flushed`: from there on its R and C are final.
+/// Flushes a batch of stale entries and gives each to `flushed`, the last one first: from there on its R and
+/// C are final.
 pub fn flush<'t, const MAX: usize, M: Machine>(
     machine: &M,
     lpid: Lpid,
-    batch: heapless::Vec<Stale<'t>, MAX>,
+    batch: &mut heapless::Vec<Stale<'t>, MAX>,
     mut flushed: impl FnMut(Flushed<'t>),
 ) {
     machine.ptesync();
-    for stale in &batch {
+    for stale in batch.iter() {
         machine.tlbie(stale.operand(), lpid);
     }
     machine.tlbsync();
-    for stale in batch {
+    // From the end: the entries are moved out one by one, and a batch may be long.
+    while let Some(stale) = batch.pop() {
         flushed(stale.flushed());
     }
 }

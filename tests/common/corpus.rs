@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 /// The path of a file in `tests/data`.
 pub(crate) fn data(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data")
+        .join(name)
 }
 
 /// The bytes of a file in `tests/data`; an `.xz` is unpacked.
@@ -15,7 +17,9 @@ pub(crate) fn bytes(name: &str) -> Vec<u8> {
         return raw;
     }
     let mut bytes = Vec::new();
-    liblzma::read::XzDecoder::new(raw.as_slice()).read_to_end(&mut bytes).unwrap();
+    liblzma::read::XzDecoder::new(raw.as_slice())
+        .read_to_end(&mut bytes)
+        .unwrap();
     bytes
 }
 

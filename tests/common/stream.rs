@@ -38,8 +38,9 @@ pub(crate) fn decode(bytes: &[u8], order: Header) -> Result<Vec<Record>, String>
     let mut rest = bytes;
     while !rest.is_empty() {
         let at = bytes.len() - rest.len();
-        let (header, entries) =
-            rest.split_at_checked(8).ok_or_else(|| format!("half a header at byte {at}"))?;
+        let (header, entries) = rest
+            .split_at_checked(8)
+            .ok_or_else(|| format!("half a header at byte {at}"))?;
         let (index, n_valid, n_invalid) = match order {
             Header::Big => (
                 u32::from_be_bytes(header[..4].try_into().unwrap()),
@@ -59,10 +60,17 @@ pub(crate) fn decode(bytes: &[u8], order: Header) -> Result<Vec<Record>, String>
             .chunks_exact(16)
             .map(|entry| {
                 let (v, r) = entry.split_at(8);
-                (u64::from_be_bytes(v.try_into().unwrap()), u64::from_be_bytes(r.try_into().unwrap()))
+                (
+                    u64::from_be_bytes(v.try_into().unwrap()),
+                    u64::from_be_bytes(r.try_into().unwrap()),
+                )
             })
             .collect();
-        records.push(Record { index, valid, invalid: n_invalid });
+        records.push(Record {
+            index,
+            valid,
+            invalid: n_invalid,
+        });
         rest = next;
     }
     Ok(records)
@@ -112,7 +120,10 @@ pub(crate) fn records_of(image: &Image, slots: u64) -> Vec<Record> {
     let mut slot = 0;
     while slot < slots {
         let index = u32::try_from(slot).unwrap();
-        let mut record = Record { index, ..Record::default() };
+        let mut record = Record {
+            index,
+            ..Record::default()
+        };
         while let (Some(&entry), true) = (image.get(&slot), record.valid.len() < 0xffff) {
             record.valid.push(entry);
             slot += 1;
@@ -135,6 +146,12 @@ pub(crate) fn differences(ours: &Image, theirs: &Image) -> Vec<String> {
         .chain(theirs.keys())
         .filter(|slot| ours.get(slot) != theirs.get(slot))
         .take(8)
-        .map(|slot| format!("slot {slot:#x}: {} not {}", show(ours.get(slot)), show(theirs.get(slot))))
+        .map(|slot| {
+            format!(
+                "slot {slot:#x}: {} not {}",
+                show(ours.get(slot)),
+                show(theirs.get(slot))
+            )
+        })
         .collect()
 }

@@ -56,12 +56,20 @@ impl Spec {
     /// The client, with a table of this order.
     pub(crate) fn client(order: u32) -> Self {
         let regions = vec![(0, CLIENT_HOST, CLIENT_MEMORY), CLIENT_WINDOW];
-        Self { lpid: CLIENT, order, privileges: Privileges::empty(), regions }
+        Self {
+            lpid: CLIENT,
+            order,
+            privileges: Privileges::empty(),
+            regions,
+        }
     }
 
     /// The same with this memory.
     pub(crate) fn with_regions(self, regions: &[(u64, u64, u64)]) -> Self {
-        Self { regions: regions.to_vec(), ..self }
+        Self {
+            regions: regions.to_vec(),
+            ..self
+        }
     }
 }
 
@@ -80,11 +88,16 @@ impl Store {
             .map(|spec| {
                 let order = Order::new(spec.order).unwrap();
                 let hpt = (0..2 * order.slots()).map(|_| BeDword::new(0)).collect();
-                let beside = (0..Memory::words_beside(order)).map(|_| AtomicU64::new(0)).collect();
+                let beside = (0..Memory::words_beside(order))
+                    .map(|_| AtomicU64::new(0))
+                    .collect();
                 (hpt, beside)
             })
             .collect();
-        Self { specs: specs.to_vec(), memory }
+        Self {
+            specs: specs.to_vec(),
+            memory,
+        }
     }
 
     /// Memory for an agent and a client with a table of this order.
@@ -110,7 +123,10 @@ impl Platform for Board {
     }
 
     fn report(&self, _lpid: Lpid, kind: ReportKind, text: &[u8], number: u64) {
-        self.reports.lock().unwrap().push((kind, text.to_vec(), number));
+        self.reports
+            .lock()
+            .unwrap()
+            .push((kind, text.to_vec(), number));
     }
 }
 
@@ -215,9 +231,16 @@ impl<'s, M: Machine> World<'s, M> {
             };
             let order = Order::new(spec.order).unwrap();
             let memory = Memory::new(order, hpt, beside).unwrap();
-            assert!(system.add(Partition::new(description, format, memory)).is_ok());
+            assert!(
+                system
+                    .add(Partition::new(description, format, memory))
+                    .is_ok()
+            );
         }
-        Self { system, board: Board::default() }
+        Self {
+            system,
+            board: Board::default(),
+        }
     }
 
     pub(crate) fn partition(&self, lpid: u16) -> &Partition<'s> {
@@ -227,7 +250,10 @@ impl<'s, M: Machine> World<'s, M> {
     /// The two doublewords of a slot of the client's, as hardware sees them.
     pub(crate) fn real(&self, slot: u64) -> (u64, u64) {
         let dwords = &self.client().table().hpt()[2 * slot as usize..][..2];
-        (dwords[0].load(Ordering::Relaxed), dwords[1].load(Ordering::Relaxed))
+        (
+            dwords[0].load(Ordering::Relaxed),
+            dwords[1].load(Ordering::Relaxed),
+        )
     }
 
     /// Has hardware set R or C in an entry of the client's.
@@ -271,7 +297,12 @@ impl<'s, M: Machine> World<'s, M> {
     pub(crate) fn bytes(&self, at: u64, length: u64) -> Vec<u8> {
         let dwords = (0..length.next_multiple_of(8)).step_by(8);
         let mut bytes: Vec<u8> = dwords
-            .flat_map(|offset| self.system.machine.load(HostReal::new(at + offset)).to_be_bytes())
+            .flat_map(|offset| {
+                self.system
+                    .machine
+                    .load(HostReal::new(at + offset))
+                    .to_be_bytes()
+            })
             .collect();
         bytes.truncate(length as usize);
         bytes
@@ -289,7 +320,8 @@ impl<'s, M: Machine> World<'s, M> {
 
     /// Opens a partition's table for the agent.
     pub(crate) fn open(&self, target: u16, flags: u64, start: u64) -> u64 {
-        self.call(AGENT, abi::H_HPT_OPEN, &[u64::from(target), flags, start]).ok()[0]
+        self.call(AGENT, abi::H_HPT_OPEN, &[u64::from(target), flags, start])
+            .ok()[0]
     }
 
     pub(crate) fn close(&self, handle: u64) -> Status {
@@ -310,21 +342,35 @@ impl<'s, M: Machine> World<'s, M> {
         assert!(count <= length, "{count} bytes in a buffer of {length}");
         let mut bytes = self.bytes(BUFFER, around.max(count));
         let beyond = bytes.split_off(count as usize);
-        assert!(beyond.iter().all(|&byte| byte == FILL), "written beyond {count} bytes");
+        assert!(
+            beyond.iter().all(|&byte| byte == FILL),
+            "written beyond {count} bytes"
+        );
         let flags = ReadFlags::from_bits(state & 0xffff_ffff).unwrap();
-        Ok(ReadAnswer { bytes, pass: state >> 32, flags, pending })
+        Ok(ReadAnswer {
+            bytes,
+            pass: state >> 32,
+            flags,
+            pending,
+        })
     }
 
     /// Reads to the end of the pass with a buffer of `length` bytes.
     pub(crate) fn pass(&self, handle: u64, length: u64) -> Pass {
-        let mut pass = Pass { records: Vec::new(), clean: false, pending: 0, calls: 0 };
+        let mut pass = Pass {
+            records: Vec::new(),
+            clean: false,
+            pending: 0,
+            calls: 0,
+        };
         let mut idle = 0;
         loop {
             let read = self.read(handle, length).unwrap();
             pass.calls += 1;
             idle = if read.bytes.is_empty() { idle + 1 } else { 0 };
             assert!(idle < 10_000, "the reader does not get on");
-            pass.records.extend(stream::decode(&read.bytes, Header::Big).unwrap());
+            pass.records
+                .extend(stream::decode(&read.bytes, Header::Big).unwrap());
             pass.pending = read.pending;
             if read.flags.contains(ReadFlags::END_OF_PASS) {
                 pass.clean = read.flags.contains(ReadFlags::CLEAN);
@@ -354,7 +400,11 @@ impl<'s, M: Machine> World<'s, M> {
     pub(crate) fn write(&self, handle: u64, bytes: &[u8]) -> (Status, u64, u64) {
         assert!(bytes.len() as u64 <= BUFFER_SIZE);
         self.put(BUFFER, bytes);
-        let answer = self.call(AGENT, abi::H_HPT_WRITE, &[handle, BUFFER, bytes.len() as u64]);
+        let answer = self.call(
+            AGENT,
+            abi::H_HPT_WRITE,
+            &[handle, BUFFER, bytes.len() as u64],
+        );
         (answer.status(), answer.out[0], answer.out[1])
     }
 
@@ -366,7 +416,12 @@ impl<'s, M: Machine> World<'s, M> {
         while !rest.is_empty() {
             let part = &rest[..rest.len().min(BUFFER_SIZE as usize & !7)];
             let (status, consumed, bad) = self.write(handle, part);
-            assert_eq!((status, bad), (Status::Success, u64::MAX), "at {consumed} of {}", part.len());
+            assert_eq!(
+                (status, bad),
+                (Status::Success, u64::MAX),
+                "at {consumed} of {}",
+                part.len()
+            );
             idle = if consumed == 0 { idle + 1 } else { 0 };
             assert!(idle < 1000, "the writer does not get on");
             rest = &rest[consumed as usize..];
@@ -382,7 +437,10 @@ impl<'s, M: Machine> World<'s, M> {
     /// A control call for the client that may have to be made again.
     pub(crate) fn control(&self, token: u64, target: u16) -> Status {
         for _ in 0..100_000 {
-            match self.call(AGENT, token, &[u64::from(target), abi::LPAR_SELF, 0]).status() {
+            match self
+                .call(AGENT, token, &[u64::from(target), abi::LPAR_SELF, 0])
+                .status()
+            {
                 Status::Continue => {}
                 status => return status,
             }

@@ -22,14 +22,6 @@ pub trait Extension: Sync {
         let _ = (machine, caller, frame);
         None
     }
-
-    /// Runs once, when everything is set up and before the first partition starts.
-    fn before<E: Extension>(&self, board: &Board<E>)
-    where
-        Self: Sized,
-    {
-        let _ = board;
-    }
 }
 
 /// Adds nothing.
@@ -72,19 +64,14 @@ impl<E: Extension> Board<E> {
         }
     }
 
-    /// Lets the image do what it does before partitions run.
-    pub fn before(&self) {
-        self.extension.before(self);
-    }
-
     /// Announces more cases.
-    pub fn plan(&self, cases: u64) {
+    fn plan(&self, cases: u64) {
         self.planned.fetch_add(cases, Ordering::Relaxed);
         defmt::info!("plan: {=u64} cases", cases);
     }
 
     /// Notes how a case ended: with a detail if it failed.
-    pub fn case(&self, name: &str, failed: Option<u64>) {
+    fn case(&self, name: &str, failed: Option<u64>) {
         if let Some(detail) = failed {
             self.failed.fetch_add(1, Ordering::Relaxed);
             defmt::error!("case {=str}: FAILED ({=u64:#x})", name, detail);

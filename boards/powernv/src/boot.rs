@@ -58,7 +58,11 @@ macro_rules! entry {
         #[unsafe(no_mangle)]
         extern "C" fn realhpt_main(device_tree: u64, opal_base: u64, opal_entry: u64) -> ! {
             let main: fn($crate::boot::Handover) -> ! = $main;
-            main($crate::boot::Handover { device_tree, opal_base, opal_entry })
+            main($crate::boot::Handover {
+                device_tree,
+                opal_base,
+                opal_entry,
+            })
         }
     };
 }

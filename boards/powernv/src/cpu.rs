@@ -71,10 +71,10 @@ static BOOT: Area = Area(UnsafeCell::new(Cpu {
 /// Gives the boot CPU its area, and says where it is.
 pub fn init_boot_cpu() -> *mut Cpu {
     let cpu = BOOT.0.get();
-    // SAFETY: inside the area; 64 bytes below its end stay for the first frame's linkage area.
-    let top = unsafe { (&raw mut (*cpu).emergency_stack).cast::<u8>().add(EMERGENCY - 64) };
     // SAFETY: the boot CPU's own area, which nobody else uses yet.
-    unsafe { (*cpu).emergency = top as u64 };
+    let area = unsafe { &mut *cpu };
+    // 64 bytes below the end are the first frame's linkage area.
+    area.emergency = ((&raw mut area.emergency_stack).expose_provenance() + EMERGENCY - 64) as u64;
     // SAFETY: HSPRG0 is for this.
     unsafe { spr::HSPRG0.write(cpu as u64) };
     cpu

@@ -101,7 +101,10 @@ pub fn handle(
         vector::HMI => maintenance(),
         vector::SYSTEM_RESET => {
             if RESETS.take() {
-                defmt::warn!("system reset in partition {=str}", partition.description().name);
+                defmt::warn!(
+                    "system reset in partition {=str}",
+                    partition.description().name
+                );
             }
             if cpu.registers.msr & msr::RI == 0 {
                 halt(machine, partition, cpu, exit);
@@ -115,7 +118,12 @@ pub fn handle(
                 halt(machine, partition, cpu, exit);
             } else {
                 let vector = vcpu::vector::MACHINE_CHECK;
-                let check = Interrupt { vector, status, dar: None, dsisr: None };
+                let check = Interrupt {
+                    vector,
+                    status,
+                    dar: None,
+                    dsisr: None,
+                };
                 deliver(cpu, check, lpcr);
             }
         }
@@ -141,13 +149,21 @@ fn fault(
     };
     let at = EffAddr::new(at);
     let segment = if cpu.registers.msr & translated == 0 {
-        Some(Segment::one_terabyte(Segment::VRMA_VSID, partition.vrma_shift()))
+        Some(Segment::one_terabyte(
+            Segment::VRMA_VSID,
+            partition.vrma_shift(),
+        ))
     } else if generation == Generation::Power8 {
         slb::find(at).and_then(Segment::from_slb)
     } else {
         Segment::from_slb(spr::ASDR.read())
     };
-    Fault { kind, at, status, segment }
+    Fault {
+        kind,
+        at,
+        status,
+        segment,
+    }
 }
 
 /// Gives the guest an interrupt of its own.
@@ -196,7 +212,11 @@ fn maintenance() {
     let causes = spr::HMER.read();
     let status = opal::handle_maintenance();
     if MAINTENANCE.take() {
-        defmt::warn!("hypervisor maintenance, HMER {=u64:#x}, OPAL says {=i64}", causes, status);
+        defmt::warn!(
+            "hypervisor maintenance, HMER {=u64:#x}, OPAL says {=i64}",
+            causes,
+            status
+        );
     }
     // SAFETY: an AND.
     unsafe { spr::HMER.write(0) };

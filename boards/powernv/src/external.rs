@@ -53,9 +53,17 @@ fn priority_register(node: FdtNode<'_>) -> Option<u64> {
     if is(b"IBM,ppc-xicp") {
         let range = node.property("ibm,interrupt-server-ranges")?;
         let range = range.value_as::<[u8; 8]>().ok()?;
-        let [first, count] = [u64::from_be_bytes(range) >> 32, u64::from_be_bytes(range) & 0xffff_ffff];
-        let thread = spr::PIR.read().checked_sub(first).filter(|&thread| thread < count)?;
+        let [first, count] = [
+            u64::from_be_bytes(range) >> 32,
+            u64::from_be_bytes(range) & 0xffff_ffff,
+        ];
+        let thread = spr::PIR
+            .read()
+            .checked_sub(first)
+            .filter(|&thread| thread < count)?;
         return Some(page(usize::try_from(thread).ok()?)? + ICP_CPPR);
     }
-    is(b"ibm,opal-xive-pe").then(|| page(TIMA_HV_PAGE))?.map(|page| page + TIMA_CPPR)
+    is(b"ibm,opal-xive-pe")
+        .then(|| page(TIMA_HV_PAGE))?
+        .map(|page| page + TIMA_CPPR)
 }

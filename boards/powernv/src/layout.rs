@@ -156,9 +156,7 @@ mod tests {
         layout.add(Range::new(0, 2048 * MIB)).unwrap();
         layout.reserve(Range::new(0, 0x1_0000)).unwrap();
         layout.reserve(Range::new(512 * MIB, 2 * MIB)).unwrap();
-        layout
-            .reserve(Range::new(768 * MIB, 0x409_0058))
-            .unwrap();
+        layout.reserve(Range::new(768 * MIB, 0x409_0058)).unwrap();
         layout
     }
 
@@ -170,7 +168,7 @@ mod tests {
         for (size, alignment) in [
             (64 * MIB, 64 * MIB),
             (256 * MIB, 16 * MIB),
-            (0x1234_000, 128),
+            (0x0123_4000, 128),
             (512 * MIB, 16 * MIB),
         ] {
             let range = layout.allocate(size, alignment).unwrap();

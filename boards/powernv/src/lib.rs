@@ -1,10 +1,10 @@
 //! The powernv board: everything of the bootable image but its main function.
 //!
-//! The way through it: [`boot`] has the first instructions and [`start::run`] the rest of the boot, which
-//! reads the machine's device tree ([`tree`]) and the [`manifest`], lays out memory ([`layout`], [`place`]),
-//! makes the [`partitions`] and then lets them [`run`]. Guests leave through the [`vectors`]; a hypercall goes
-//! to the engine from there, any other exit through [`exits`]. [`opal`], [`uart`] and [`logger`] talk to the
-//! outside.
+//! The way through it: `boot` has the first instructions and `start` the rest of the boot, which reads the
+//! machine's device tree ([`tree`]) and the [`manifest`], lays out memory ([`layout`], `place`), makes the
+//! `partitions` with the register values of [`mode`], and then lets them `run`. Guests leave through the
+//! `vectors`; a hypercall goes to the engine from there, any other exit through `exits`. `opal`, `uart` and
+//! `logger` talk to the outside; `unexpected` and `end` are the ends that no verdict has.
 //!
 //! What is pure builds on the host too, for its tests.
 #![no_std]

@@ -1,6 +1,6 @@
 //! The register values that put a partition's HPT under the processor: pure encodings.
 //!
-//! POWER8 has the HPT's place in SDR1 and says with LPCR[VPM0] and LPCR[VRMASD] how guest real mode is
+//! POWER8 has the HPT's place in SDR1 and says with VPM0 and VRMASD of the LPCR how guest real mode is
 //! translated (ISA 2.07 Book III-S sections 2.2, 5.7.7.2). From ISA 3.0 on both are in the partition's entry of
 //! the partition table (ISA 3.0B Book III section 5.7.6), and real mode always goes through the VRMA.
 
@@ -97,7 +97,10 @@ mod tests {
     #[test]
     fn the_values_are_those_that_were_seen_to_work() {
         // skiboot's own LPCR, and 4K pages in the VRMA.
-        assert_eq!(lpcr_power8(0x0040_0000_0000_6000, 12), 0xc040_0000_0000_6001);
+        assert_eq!(
+            lpcr_power8(0x0040_0000_0000_6000, 12),
+            0xc040_0000_0000_6001
+        );
         assert_eq!(lpcr_power9(0x0040_0000_0000_a000), 0x4040_0000_0000_a011);
     }
 

@@ -85,7 +85,9 @@ unsafe extern "C" {
 }
 
 fn call(token: u64, a: u64, b: u64, c: u64) -> i64 {
-    let Some(opal) = OPAL.get() else { return UNSUPPORTED };
+    let Some(opal) = OPAL.get() else {
+        return UNSUPPORTED;
+    };
     // SAFETY: base and entry are those skiboot handed over, the MSR is as it was then but for ME and RI, and
     // each caller below passes addresses of memory that outlives the call.
     unsafe { opal_call(a, b, c, token, opal.base, opal.entry) }
@@ -97,7 +99,12 @@ pub fn console_write(bytes: &[u8]) {
     let mut patience = 100_000_u32;
     while !rest.is_empty() && patience > 0 {
         let mut length = (rest.len() as u64).to_be();
-        let status = call(token::CONSOLE_WRITE, 0, &raw mut length as u64, rest.as_ptr() as u64);
+        let status = call(
+            token::CONSOLE_WRITE,
+            0,
+            &raw mut length as u64,
+            rest.as_ptr() as u64,
+        );
         let taken = usize::try_from(u64::from_be(length)).unwrap_or(0);
         match status {
             0 if taken > 0 => rest = rest.get(taken..).unwrap_or_default(),
@@ -112,8 +119,15 @@ pub fn console_write(bytes: &[u8]) {
 pub fn console_read(bytes: &mut [u8]) -> usize {
     poll_events();
     let mut length = (bytes.len() as u64).to_be();
-    match call(token::CONSOLE_READ, 0, &raw mut length as u64, bytes.as_mut_ptr() as u64) {
-        0 => usize::try_from(u64::from_be(length)).unwrap_or(0).min(bytes.len()),
+    match call(
+        token::CONSOLE_READ,
+        0,
+        &raw mut length as u64,
+        bytes.as_mut_ptr() as u64,
+    ) {
+        0 => usize::try_from(u64::from_be(length))
+            .unwrap_or(0)
+            .min(bytes.len()),
         _ => 0,
     }
 }

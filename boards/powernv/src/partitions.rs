@@ -1,9 +1,10 @@
 //! The partitions of the manifest, made real in the machine's memory.
 
+use realhpt::addr::{GuestReal, HostReal};
 use realhpt::arch::powerpc64::{Isa, Processor};
+use realhpt::hcall::abi::Privileges;
 use realhpt::lpar::{Description, Partition};
 use realhpt::memory::{Region, Regions};
-use realhpt::addr::{GuestReal, HostReal};
 use realhpt::sync::{AtomicU64, BeDword};
 use realhpt::table::{Format, Memory};
 
@@ -71,11 +72,7 @@ pub fn make(
     Ok(machine)
 }
 
-fn one(
-    entry: &Entry<'static>,
-    isa: Isa,
-    layout: &mut Layout,
-) -> Result<Partition<'static>, Error> {
+fn one(entry: &Entry<'static>, isa: Isa, layout: &mut Layout) -> Result<Partition<'static>, Error> {
     let order = entry.order;
     // SAFETY: both are transparent over an atomic u64, which zero is one of.
     let hpt: &[BeDword] = unsafe { place::doublewords(layout, order.slots() * 2, order.bytes())? };
@@ -112,7 +109,7 @@ fn one(
 
 fn show(entry: &Entry<'_>, partition: &Partition<'_>, hpt: &[BeDword], own: Range) {
     defmt::info!(
-        "partition {=u16} {=str}: {=u64} MiB at {=u64:#x}, HPT of order {=u32} at {=u64:#x} and {=u64} bytes beside it, privileges {=u64:#x}",
+        "partition {=u16} {=str}: {=u64} MiB at {=u64:#x}, HPT of order {=u32} at {=u64:#x} and {=u64} bytes beside it, privileges: {=str}",
         entry.lpid.raw(),
         entry.name,
         own.size() >> 20,
@@ -120,6 +117,14 @@ fn show(entry: &Entry<'_>, partition: &Partition<'_>, hpt: &[BeDword], own: Rang
         entry.order.raw(),
         hpt.as_ptr().addr() as u64,
         partition.bytes_beside(),
-        entry.privileges.bits()
+        match (
+            entry.privileges.contains(Privileges::CONTROL),
+            entry.privileges.contains(Privileges::REPORT)
+        ) {
+            (false, false) => "none",
+            (true, false) => "control",
+            (false, true) => "report",
+            (true, true) => "control and report",
+        }
     );
 }

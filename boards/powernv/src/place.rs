@@ -24,11 +24,20 @@ pub fn zeroed(layout: &mut Layout, size: u64, alignment: u64) -> Result<Range, E
     Ok(range)
 }
 
+/// A number of bytes or words as Rust counts them.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "usize has 64 bits on this target"
+)]
+#[must_use]
+pub const fn count(number: u64) -> usize {
+    number as usize
+}
+
 /// The pointer to a host real address: translation is off.
 #[must_use]
 pub fn pointer<T>(at: u64) -> *mut T {
-    #[expect(clippy::cast_possible_truncation, reason = "usize has 64 bits on this target")]
-    ptr::with_exposed_provenance_mut(at as usize)
+    ptr::with_exposed_provenance_mut(count(at))
 }
 
 /// Takes memory for `words` doublewords that are zero, as atomics or whatever else is a transparent face of
@@ -47,8 +56,7 @@ pub unsafe fn doublewords<T>(
     const { assert!(size_of::<T>() == 8) };
     let range = zeroed(layout, words * 8, alignment)?;
     // SAFETY: zeroed, aligned, never given out again; the caller says that zero is a `T`.
-    #[expect(clippy::cast_possible_truncation, reason = "usize has 64 bits on this target")]
-    Ok(unsafe { slice::from_raw_parts(pointer(range.start), words as usize) })
+    Ok(unsafe { slice::from_raw_parts(pointer(range.start), count(words)) })
 }
 
 /// Puts a value into memory of its own.

@@ -3,11 +3,11 @@
 use realhpt::arch::powerpc64::{context, isync, relax, set_lpidr, spr, time_base};
 use realhpt::hcall::abi::State;
 use realhpt::hcall::{self, Next};
+use realhpt::lpar::MAX_PARTITIONS;
 use realhpt::lpar::Partition;
 use realhpt::lpar::control::Start;
 use realhpt::lpar::schedule::{self, Readiness, Turn};
 use realhpt::lpar::vcpu::{Context, Registers, msr};
-use realhpt::lpar::MAX_PARTITIONS;
 
 use crate::board::{Board, Extension};
 use crate::cpu::Cpu;
@@ -50,6 +50,7 @@ unsafe extern "C" fn hypercall<E: Extension>(cpu: *mut Cpu, srr1: u64) -> u64 {
     // SAFETY: set by `Run::switch_to` to one of the board's partitions, before any guest ran.
     let partition = unsafe { &*cpu.partition };
     let frame = &mut cpu.registers.frame;
+    // One test for the usual caller.
     let next = if srr1 & (msr::SF | msr::PR) == msr::SF {
         hcall::dispatch(&board.machine, board, partition, false, frame)
     } else {
@@ -104,7 +105,9 @@ pub struct Run<'r, E> {
 
 impl<E> core::fmt::Debug for Run<'_, E> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Run").field("loaded", &self.loaded).finish_non_exhaustive()
+        f.debug_struct("Run")
+            .field("loaded", &self.loaded)
+            .finish_non_exhaustive()
     }
 }
 
@@ -124,7 +127,14 @@ impl<'r, E: Extension> Run<'r, E> {
         let area = unsafe { &mut *cpu };
         area.board = (&raw const *board).cast();
         area.hypercall = hypercall::<E>;
-        Self { board, generation, translation, vcpus, cpu, loaded: None }
+        Self {
+            board,
+            generation,
+            translation,
+            vcpus,
+            cpu,
+            loaded: None,
+        }
     }
 
     /// Runs partitions, round robin, until the machine is switched off.
@@ -154,7 +164,10 @@ impl<'r, E: Extension> Run<'r, E> {
     }
 
     fn readiness(&self, index: usize) -> Readiness {
-        match (self.partition(index).map(Partition::state), self.vcpus.get(index)) {
+        match (
+            self.partition(index).map(Partition::state),
+            self.vcpus.get(index),
+        ) {
             (Some(State::Running), Some(vcpu)) if vcpu.ceded => Readiness::Ceded,
             (Some(State::Running), Some(_)) => Readiness::Ready,
             _ => Readiness::Out,
@@ -163,7 +176,12 @@ impl<'r, E: Extension> Run<'r, E> {
 
     /// Carries out the starts that were asked for: the vCPU is as new.
     fn begin_starts(&mut self) {
-        let partitions = self.board.machine.partitions().iter().zip(self.vcpus.iter_mut());
+        let partitions = self
+            .board
+            .machine
+            .partitions()
+            .iter()
+            .zip(self.vcpus.iter_mut());
         for (index, (partition, vcpu)) in partitions.enumerate() {
             if let Some(Start { entry, r3 }) = partition.control().take_start() {
                 defmt::info!(
@@ -203,7 +221,9 @@ impl<'r, E: Extension> Run<'r, E> {
 
     /// One slice of a partition.
     fn turn(&mut self, index: usize) {
-        let Some(partition) = self.partition(index) else { return };
+        let Some(partition) = self.partition(index) else {
+            return;
+        };
         self.switch_to(index);
         if let Some(vcpu) = self.vcpus.get_mut(index) {
             vcpu.ceded = false;
@@ -218,7 +238,14 @@ impl<'r, E: Extension> Run<'r, E> {
             let vector = unsafe { vectors::enter(self.cpu) };
             // SAFETY: the area of this CPU; the guest is out.
             let area = unsafe { &mut *self.cpu };
-            match exits::handle(&self.board.machine, partition, self.generation, area, vector, lpcr) {
+            match exits::handle(
+                &self.board.machine,
+                partition,
+                self.generation,
+                area,
+                vector,
+                lpcr,
+            ) {
                 Outcome::Enter => {}
                 Outcome::Cede => {
                     if let Some(vcpu) = self.vcpus.get_mut(index) {

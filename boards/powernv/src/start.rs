@@ -28,7 +28,11 @@ pub fn boot(handover: Handover, extension: impl Extension + 'static) -> ! {
     // SAFETY: HSPRG0 points to the area, and the layout gives nothing out down there.
     unsafe { vectors::install() };
     enable_machine_check();
-    defmt::info!("realhpt {=str} on {}", env!("CARGO_PKG_VERSION"), generation);
+    defmt::info!(
+        "realhpt {=str} on {}",
+        env!("CARGO_PKG_VERSION"),
+        generation
+    );
 
     // Not checked against the specification: names that skiboot gives nodes are longer than it allows.
     // SAFETY: skiboot's device tree, which lies in memory that it reserved and nobody writes to.
@@ -42,7 +46,12 @@ pub fn boot(handover: Handover, extension: impl Extension + 'static) -> ! {
     };
     let initrd = tree::initrd(tree).map(|range| {
         // SAFETY: the initrd that skiboot found; the layout gives nothing out there.
-        unsafe { core::slice::from_raw_parts(place::pointer::<u8>(range.start), size(range)) }
+        unsafe {
+            core::slice::from_raw_parts(
+                place::pointer::<u8>(range.start),
+                place::count(range.size()),
+            )
+        }
     });
     let Some(Ok(manifest)) = initrd.map(Fdt::new) else {
         refuse("there is no manifest in the initrd");
@@ -55,8 +64,7 @@ pub fn boot(handover: Handover, extension: impl Extension + 'static) -> ! {
         }
     };
     defmt::info!(
-        "{=usize} cores, {=u64} MiB free, {=usize} partitions",
-        tree::cores(tree),
+        "{=u64} MiB free, {=usize} partitions",
         layout.free_bytes() >> 20,
         manifest.partitions.len()
     );
@@ -67,8 +75,11 @@ pub fn boot(handover: Handover, extension: impl Extension + 'static) -> ! {
             end::fail()
         }
     };
-    let console: Option<Lpid> =
-        manifest.partitions.iter().find(|entry| entry.console).map(|entry| entry.lpid);
+    let console: Option<Lpid> = manifest
+        .partitions
+        .iter()
+        .find(|entry| entry.console)
+        .map(|entry| entry.lpid);
     let placed = place::value(&mut layout, Board::new(machine, extension, console))
         .and_then(|board| Ok((board, place::value(&mut layout, run::vcpus())?)));
     let (board, vcpus) = match placed {
@@ -79,12 +90,18 @@ pub fn boot(handover: Handover, extension: impl Extension + 'static) -> ! {
         }
     };
     let translation = Translation::init(generation);
-    board.before();
     let starts = board.machine.partitions().iter().zip(&manifest.partitions);
     for (partition, entry) in starts.filter(|(_, entry)| entry.start) {
-        let start = Start { entry: entry.entry, r3: 0 };
+        let start = Start {
+            entry: entry.entry,
+            r3: 0,
+        };
         if let Err(status) = partition.start(&board.machine.machine, start) {
-            defmt::error!("partition {=str} cannot start: {=i64}", entry.name, status as i64);
+            defmt::error!(
+                "partition {=str} cannot start: {=i64}",
+                entry.name,
+                status as i64
+            );
             end::fail()
         }
     }
@@ -107,20 +124,19 @@ fn free_memory(tree: Fdt<'_>) -> Result<Layout, layout::Error> {
     Ok(layout)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "usize has 64 bits on this target")]
-const fn size(range: Range) -> usize {
-    range.size() as usize
-}
-
 fn complain(name: &str, error: layout::Error) {
     match error {
         layout::Error::NoRoom { size, alignment } => defmt::error!(
             "{=str} does not fit: no {=u64:#x} bytes free at a multiple of {=u64:#x}",
-            name, size, alignment
+            name,
+            size,
+            alignment
         ),
         layout::Error::NotFree(range) => defmt::error!(
             "{=str} does not fit: {=u64:#x} to {=u64:#x} is not free memory",
-            name, range.start, range.end
+            name,
+            range.start,
+            range.end
         ),
         layout::Error::TooManyPieces => {
             defmt::error!("{=str} does not fit: memory is in too many pieces", name);

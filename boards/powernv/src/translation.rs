@@ -16,9 +16,8 @@ const ENTRIES: usize = 256;
 #[repr(C, align(4096))]
 struct PartitionTable([[AtomicU64; 2]; ENTRIES]);
 
-static TABLE: PartitionTable = PartitionTable(
-    [const { [const { AtomicU64::new(0) }; 2] }; ENTRIES],
-);
+static TABLE: PartitionTable =
+    PartitionTable([const { [const { AtomicU64::new(0) }; 2] }; ENTRIES]);
 
 /// What all partitions of this machine have in common in how they are translated.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +47,9 @@ impl Translation {
             unsafe { spr::PTCR.write((&raw const TABLE).expose_provenance() as u64) };
         }
         isync();
-        Self { left: spr::LPCR.read() }
+        Self {
+            left: spr::LPCR.read(),
+        }
     }
 
     /// Puts the partition's HPT under the processor for the LPID that LPIDR holds; gives the LPCR that was set.

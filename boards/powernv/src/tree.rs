@@ -75,9 +75,3 @@ pub fn time_base_frequency(tree: Fdt<'_>) -> Option<u64> {
         frequency.value_as::<u32>().map(u64::from).ok()
     })
 }
-
-/// How many cores there are.
-#[must_use]
-pub fn cores(tree: Fdt<'_>) -> usize {
-    cpu_nodes(tree).count()
-}

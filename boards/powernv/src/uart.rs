@@ -44,7 +44,10 @@ impl Uart {
     pub fn init(generation: Generation) -> Self {
         let uart = Self { generation };
         uart.write(register::INTERRUPT_ENABLE, 0);
-        uart.write(register::LINE_CONTROL, register::DIVISOR_ACCESS | register::EIGHT_BITS);
+        uart.write(
+            register::LINE_CONTROL,
+            register::DIVISOR_ACCESS | register::EIGHT_BITS,
+        );
         uart.write(register::DATA, 1);
         uart.write(register::INTERRUPT_ENABLE, 0);
         uart.write(register::LINE_CONTROL, register::EIGHT_BITS);
@@ -106,13 +109,22 @@ fn eccb(command: EccbCommand, register: u64, value: u8) -> u8 {
     const ONE_BYTE: u64 = 1 << 56;
     const DONE: u64 = 1 << 11;
 
-    let direction = if command == EccbCommand::Read { READ } else { 0 };
+    let direction = if command == EccbCommand::Read {
+        READ
+    } else {
+        0
+    };
     if command == EccbCommand::Write {
         // SAFETY: the ECCB's data register.
         unsafe { ci::store_u64(ECCB + 0x18, u64::from(value) << 56) };
     }
     // SAFETY: the ECCB's control register, with a whole command.
-    unsafe { ci::store_u64(ECCB, MAGIC | ONE_BYTE | direction | (OPB_IO + PORT + register)) };
+    unsafe {
+        ci::store_u64(
+            ECCB,
+            MAGIC | ONE_BYTE | direction | (OPB_IO + PORT + register),
+        )
+    };
     loop {
         // SAFETY: the ECCB's status register.
         let status = unsafe { ci::load_u64(ECCB + 0x10) };

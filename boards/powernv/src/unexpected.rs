@@ -23,28 +23,49 @@ pub(crate) unsafe extern "C" fn interrupt(cpu: *mut Cpu) -> ! {
     // SAFETY: the area of this CPU, which runs nothing else.
     let cpu = unsafe { &*cpu };
     let registers = &cpu.registers;
-    defmt::error!("unexpected interrupt {=u64:#x} in hypervisor state at {=u64:#x}", cpu.vector, registers.pc);
+    defmt::error!(
+        "unexpected interrupt {=u64:#x} in hypervisor state at {=u64:#x}",
+        cpu.vector,
+        registers.pc
+    );
     for (row, four) in gprs(registers).as_chunks::<4>().0.iter().enumerate() {
         let [a, b, c, d] = *four;
         defmt::error!(
-            "r{=usize}.. {=u64:#018x} {=u64:#018x} {=u64:#018x} {=u64:#018x}", row * 4, a, b, c, d
+            "r{=usize}.. {=u64:#018x} {=u64:#018x} {=u64:#018x} {=u64:#018x}",
+            row * 4,
+            a,
+            b,
+            c,
+            d
         );
     }
     defmt::error!(
         "LR {=u64:#018x} CTR {=u64:#018x} CR {=u64:#010x} XER {=u64:#010x} CFAR {=u64:#018x}",
-        registers.lr, registers.ctr, registers.cr, registers.xer, registers.cfar
+        registers.lr,
+        registers.ctr,
+        registers.cr,
+        registers.xer,
+        registers.cfar
     );
     defmt::error!(
         "SRR0 {=u64:#018x} SRR1 {=u64:#018x} HSRR0 {=u64:#018x} HSRR1 {=u64:#018x}",
-        spr::SRR0.read(), spr::SRR1.read(), spr::HSRR0.read(), spr::HSRR1.read()
+        spr::SRR0.read(),
+        spr::SRR1.read(),
+        spr::HSRR0.read(),
+        spr::HSRR1.read()
     );
     defmt::error!(
         "DAR {=u64:#018x} DSISR {=u64:#010x} HDAR {=u64:#018x} HDSISR {=u64:#010x}",
-        spr::DAR.read(), spr::DSISR.read(), spr::HDAR.read(), spr::HDSISR.read()
+        spr::DAR.read(),
+        spr::DSISR.read(),
+        spr::HDAR.read(),
+        spr::HDSISR.read()
     );
     defmt::error!(
         "MSR {=u64:#018x} LPCR {=u64:#018x} LPIDR {=u64}",
-        registers.msr, spr::LPCR.read(), spr::LPIDR.read()
+        registers.msr,
+        spr::LPCR.read(),
+        spr::LPIDR.read()
     );
     end::fail()
 }
@@ -52,7 +73,11 @@ pub(crate) unsafe extern "C" fn interrupt(cpu: *mut Cpu) -> ! {
 /// r0 to r31 in a row.
 fn gprs(registers: &realhpt::lpar::vcpu::Registers) -> [u64; 32] {
     let mut gprs = [0; 32];
-    let all = registers.low.iter().chain(&registers.frame.regs).chain(&registers.high);
+    let all = registers
+        .low
+        .iter()
+        .chain(&registers.frame.regs)
+        .chain(&registers.high);
     for (gpr, value) in gprs.iter_mut().zip(all) {
         *gpr = *value;
     }

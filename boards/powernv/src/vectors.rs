@@ -3,7 +3,7 @@
 //! The code in section `.vectors` is copied to real address 0x100 and runs there, with translation off and
 //! HSPRG0 pointing to the CPU's area ([`Cpu`]). It has no relocations: it branches within itself, and
 //! reaches Rust through addresses in the area. External interrupts and the decrementers cannot come while it
-//! runs (MSR[EE] is 0, HDEC comes only in guest state), so HSPRG1 is free to hold the guest's r13.
+//! runs (`MSR[EE]` is 0, HDEC comes only in guest state), so HSPRG1 is free to hold the guest's r13.
 //!
 //! # The short way: `sc 1`, 0xC00
 //!
@@ -19,7 +19,7 @@
 //! mode, as the second argument and the area as the first; the stack of whoever entered the guest; and the
 //! call, by CTR, of a global entry point: r12 is its address, so it finds its own TOC. Back with 0: everything
 //! loaded again, and CFAR, which shows where the hypervisor branched last, set to what is no secret, the
-//! guest's own LR; r13 last; `rfid`. That is 56 instructions beside the engine's.
+//! guest's own LR; r13 last; `rfid`. That is 55 instructions beside Rust's.
 //!
 //! Back with anything else, the vCPU leaves the guest for good: the rest of its registers is saved and the
 //! long way's tail taken, as if the number were a vector.
@@ -29,7 +29,7 @@
 //! All other vectors save every register, note the vector, and return to the caller of [`enter`], on its
 //! stack, with r14 to r31, CR and LR as it left them. The vector's number goes along in r12. CFAR is read
 //! before the first branch. Which of SRR0/1 and HSRR0/1 hold the guest's place depends on the vector: external
-//! interrupts (with LPCR[LPES0] = 0) and those from 0x980 on that are the hypervisor's own use HSRR.
+//! interrupts (with `LPCR[LPES0]` = 0) and those from 0x980 on that are the hypervisor's own use HSRR.
 //!
 //! # Unexpected interrupts
 //!

@@ -58,6 +58,8 @@ pub mod word {
     pub const PASSES: usize = 23;
     /// How many entries of the journal there are (client).
     pub const JOURNAL: usize = 24;
+    /// 1: the target could not be started, since its table has no room for a VRMA (agent).
+    pub const NO_ROOM: usize = 25;
     /// How many measurements a bench made.
     pub const ROWS: usize = 25;
 

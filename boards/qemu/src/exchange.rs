@@ -260,6 +260,12 @@ impl Exchange {
         Ok((0..count).map(measurement).collect())
     }
 
+    /// Whether the agent says that the target could not run, since its table has no room for a VRMA.
+    #[must_use]
+    pub fn has_no_room(&self) -> bool {
+        self.get(word::NO_ROOM) == 1
+    }
+
     /// The journal that the partition wrote, if it has one. The machine must have ended.
     ///
     /// # Errors

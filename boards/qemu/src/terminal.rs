@@ -2,12 +2,12 @@
 //!
 //! Everything goes through one [`Terminal`], so that a bar never tears a line apart.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::Write as _;
 use std::time::Duration;
 
 use console::{Style, style};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::log::{Frame, Level};
 
@@ -21,6 +21,8 @@ pub struct Terminal {
     verbose: bool,
     /// The last byte shown did not end a line.
     within_line: Cell<bool>,
+    /// Nobody looks: what would be shown is kept here.
+    kept: Option<RefCell<Vec<u8>>>,
 }
 
 impl Terminal {
@@ -31,7 +33,26 @@ impl Terminal {
             bars: MultiProgress::new(),
             verbose,
             within_line: Cell::new(false),
+            kept: None,
         }
+    }
+
+    /// A terminal that shows nothing and keeps what it would show: a test's, which tells it if it fails.
+    #[must_use]
+    pub fn keeping() -> Self {
+        Self {
+            bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
+            kept: Some(RefCell::default()),
+            ..Self::new(false)
+        }
+    }
+
+    /// What a keeping terminal kept.
+    #[must_use]
+    pub fn kept(&self) -> String {
+        self.kept.as_ref().map_or_else(String::new, |kept| {
+            String::from_utf8_lossy(&kept.borrow()).into_owned()
+        })
     }
 
     /// Prints `text` as a line of its own.
@@ -44,6 +65,10 @@ impl Terminal {
     pub fn raw(&self, bytes: &[u8]) {
         if let Some(last) = bytes.last() {
             self.within_line.set(*last != b'\n');
+        }
+        if let Some(kept) = &self.kept {
+            kept.borrow_mut().extend_from_slice(bytes);
+            return;
         }
         // Not MultiProgress::println: it prints nothing where there is no terminal to draw bars on. A reader
         // that has gone away does not change how the run ends.

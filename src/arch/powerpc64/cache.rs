@@ -6,14 +6,14 @@ use super::isync;
 use crate::addr::HostReal;
 
 /// Bytes of a cache block on every POWER server processor.
-const BLOCK: u64 = 128;
+const BLOCK: usize = 128;
 
 /// Zeroes memory, a block with each `dcbz`.
 ///
 /// # Safety
 /// The memory is the caller's alone; address and length are multiples of 128.
 pub unsafe fn zero(at: HostReal, bytes: u64) {
-    for block in (at.raw()..at.raw() + bytes).step_by(BLOCK as usize) {
+    for block in (at.raw()..at.raw() + bytes).step_by(BLOCK) {
         // SAFETY: inside the caller's memory.
         unsafe { asm!("dcbz 0, {at}", at = in(reg) block, options(nostack, preserves_flags)) };
     }
@@ -22,7 +22,7 @@ pub unsafe fn zero(at: HostReal, bytes: u64) {
 /// Makes instructions that were stored as data visible to instruction fetch: each block to memory, then out
 /// of the instruction cache (ISA 3.0B Book II section 1.8).
 pub fn synchronise_instructions(at: HostReal, bytes: u64) {
-    let blocks = || (at.raw() & !(BLOCK - 1)..at.raw() + bytes).step_by(BLOCK as usize);
+    let blocks = || (at.raw() & !(BLOCK as u64 - 1)..at.raw() + bytes).step_by(BLOCK);
     for block in blocks() {
         // SAFETY: changes no content.
         unsafe { asm!("dcbst 0, {at}", at = in(reg) block, options(nostack, preserves_flags)) };

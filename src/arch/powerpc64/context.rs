@@ -6,15 +6,15 @@
 use core::arch::global_asm;
 
 use super::{drop_reservation, isync, slb, spr, time_base};
-use crate::lpar::vcpu::{Context, MMCR0_FROZEN};
+use crate::lpar::vcpu::{Context, MMCR0_FROZEN, guest_sprs};
 
 // The engine is compiled without floating point and vectors, so the 64 VSX registers hold the guest's
 // values from its exit on, and these two functions are all that touches them. They make the facilities
 // available in the MSR for as long as it takes (FP, VEC and VSX are bits 50, 38 and 40: 0x2000, 0x2000000,
 // 0x800000) and put the MSR back. FPSCR and VSCR go through f0 and v0: on the way out after these were
-// stored, on the way in before they are loaded. On the way in the branch history goes too, which
-// the next guest could read. r3 is the place of the 64 quadwords, r4 that of VSCR
-// (16-byte aligned), r5 that of FPSCR.
+// stored, on the way in before they are loaded. On the way in the branch history is cleared too, which the
+// next guest could read. r3 is the place of the 64 quadwords, r4 that of VSCR (16-byte aligned), r5 that of
+// FPSCR.
 global_asm!(
     ".section .text.realhpt_vsx,\"ax\",@progbits",
     ".globl realhpt_save_vsx",
@@ -87,10 +87,10 @@ macro_rules! load_sprs {
     };
 }
 
-crate::guest_sprs!(save_sprs);
-crate::guest_sprs!(load_sprs);
+guest_sprs!(save_sprs);
+guest_sprs!(load_sprs);
 
-/// DEC as a 32-bit register has it (LPCR[LD] = 0), without its sign extension.
+/// DEC as a 32-bit register has it (`LPCR[LD]` = 0), without its sign extension.
 const DEC_BITS: u64 = 0xffff_ffff;
 
 /// Saves the state of the vCPU that is in the processor.
@@ -103,12 +103,20 @@ pub fn save(context: &mut Context) {
     context.ctrl = spr::CTRL_READ.read();
     // DEC counts down with the time base; signed, as it may have passed zero.
     let dec = spr::DEC.read() & DEC_BITS;
-    let dec = if dec > DEC_BITS / 2 { dec | !DEC_BITS } else { dec };
+    let dec = if dec > DEC_BITS / 2 {
+        dec | !DEC_BITS
+    } else {
+        dec
+    };
     context.decrementer = time_base().wrapping_add(dec);
     slb::save(&mut context.slb);
     // SAFETY: room for each.
     unsafe {
-        realhpt_save_vsx(context.vsr.as_mut_ptr(), &raw mut context.vscr, &raw mut context.fpscr);
+        realhpt_save_vsx(
+            context.vsr.as_mut_ptr(),
+            &raw mut context.vscr,
+            &raw mut context.fpscr,
+        );
     }
 }
 
@@ -122,13 +130,21 @@ pub fn load(context: &Context) {
     unsafe { spr::CTRL_WRITE.write(context.ctrl) };
     let remaining = context.decrementer.wrapping_sub(time_base());
     // A DEC that passed zero longer ago than 32 bits can say has still passed it.
-    let dec = if remaining.cast_signed() < -(1 << 31) { 1 << 31 } else { remaining & DEC_BITS };
+    let dec = if remaining.cast_signed() < -(1 << 31) {
+        1 << 31
+    } else {
+        remaining & DEC_BITS
+    };
     // SAFETY: the guest's decrementer.
     unsafe { spr::DEC.write(dec) };
     slb::load(&context.slb);
     // SAFETY: room for each.
     unsafe {
-        realhpt_load_vsx(context.vsr.as_ptr(), &raw const context.vscr, &raw const context.fpscr);
+        realhpt_load_vsx(
+            context.vsr.as_ptr(),
+            &raw const context.vscr,
+            &raw const context.fpscr,
+        );
     }
     // SAFETY: the guest's counters go on.
     unsafe { spr::MMCR0.write(context.mmcr0) };

@@ -30,7 +30,13 @@ pub fn time_base() -> u64 {
 #[inline]
 pub fn relax() {
     // SAFETY: `or 1,1,1` and `or 2,2,2` only hint at the thread's priority.
-    unsafe { asm!("or 1, 1, 1", "or 2, 2, 2", options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        asm!(
+            "or 1, 1, 1",
+            "or 2, 2, 2",
+            options(nomem, nostack, preserves_flags)
+        )
+    };
 }
 
 /// Which form of `tlbie` the processor has for a whole partition.
@@ -84,7 +90,14 @@ impl Machine for Processor {
     #[inline]
     fn tlbsync(&self) {
         // SAFETY: barriers.
-        unsafe { asm!("eieio", "tlbsync", "ptesync", options(nostack, preserves_flags)) };
+        unsafe {
+            asm!(
+                "eieio",
+                "tlbsync",
+                "ptesync",
+                options(nostack, preserves_flags)
+            )
+        };
     }
 
     fn flush_lpid(&self, lpid: Lpid) {
@@ -143,7 +156,10 @@ impl Machine for Processor {
 }
 
 /// The address as a pointer has it: `usize` has 64 bits here.
-#[expect(clippy::cast_possible_truncation, reason = "usize has 64 bits on this architecture")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "usize has 64 bits on this architecture"
+)]
 const fn address(at: HostReal) -> usize {
     at.raw() as usize
 }
@@ -177,7 +193,7 @@ pub fn drop_reservation() {
 }
 
 /// Lets machine checks come as interrupts, where skiboot left them to stop the processor. Only an `rfid`
-/// can change MSR[ME]: this one goes to the instruction after it, whose distance from where `bl` left
+/// can change `MSR[ME]`: this one goes to the instruction after it, whose distance from where `bl` left
 /// the address the assembler knows, with an MSR that differs in ME alone.
 pub fn enable_machine_check() {
     // SAFETY: SRR0 and SRR1 hold nothing yet: no guest has run.

@@ -19,7 +19,14 @@ pub fn save(entries: &mut [SlbEntry; SLB_ENTRIES]) {
             asm!("slbmfee {esid}, {index}", "slbmfev {vsid}, {index}", index = in(reg) index,
                 esid = out(reg) esid, vsid = out(reg) vsid, options(nomem, nostack, preserves_flags));
         }
-        *entry = if esid & VALID != 0 { SlbEntry { esid: esid | index, vsid } } else { SlbEntry::default() };
+        *entry = if esid & VALID != 0 {
+            SlbEntry {
+                esid: esid | index,
+                vsid,
+            }
+        } else {
+            SlbEntry::default()
+        };
     }
 }
 
@@ -43,7 +50,7 @@ pub fn load(entries: &[SlbEntry; SLB_ENTRIES]) {
 }
 
 /// The VSID doubleword of the entry that translates an address: what POWER9 puts into ASDR and POWER8 leaves
-/// to be searched. `slbfee.` sets CR0[EQ] if there is one; `mfcr` brings that bit to where Rust can see it.
+/// to be searched. `slbfee.` sets `CR0[EQ]` if there is one; `mfcr` brings that bit to where Rust can see it.
 #[must_use]
 pub fn find(at: EffAddr) -> Option<u64> {
     const CR0_EQ: u64 = 1 << 29;

@@ -65,7 +65,9 @@ impl World {
         let beside = Vec::leak((0..64 + 1 + 12).map(|_| AtomicU64::new(0)).collect());
         let memory = Memory::window(order, hpt, beside).unwrap();
         let mut regions = Regions::new();
-        regions.add(Region::new(GuestReal::new(0), HostReal::new(0), 1 << 24).unwrap()).unwrap();
+        regions
+            .add(Region::new(GuestReal::new(0), HostReal::new(0), 1 << 24).unwrap())
+            .unwrap();
         let description = Description {
             name: "client",
             lpid: Lpid::new(1),
@@ -75,8 +77,12 @@ impl World {
             entry: GuestReal::new(0),
         };
         let memory_words = (0..4 * BUFFER / 8).map(|_| Plain::new(0)).collect();
-        let mut system = System::new(Processor { memory: memory_words });
-        system.add(Partition::new(description, Format::V3_0, memory)).unwrap();
+        let mut system = System::new(Processor {
+            memory: memory_words,
+        });
+        system
+            .add(Partition::new(description, Format::V3_0, memory))
+            .unwrap();
         Self(Box::leak(Box::new(system)))
     }
 
@@ -167,7 +173,10 @@ fn two_enter_into_the_last_slot_of_a_group() {
         let world = World::new();
         for slot in 0..7 {
             let (v, r) = entry(slot + 1);
-            assert_eq!(status(&world.enter(Flags::EXACT, slot, v, r)), Status::Success);
+            assert_eq!(
+                status(&world.enter(Flags::EXACT, slot, v, r)),
+                Status::Success
+            );
         }
         let enter = move |page| {
             let (v, r) = entry(page);
@@ -178,7 +187,11 @@ fn two_enter_into_the_last_slot_of_a_group() {
         let there = other.join().unwrap();
         let statuses = [status(&here), status(&there)];
         assert!(statuses.contains(&Status::Success) && statuses.contains(&Status::PtegFull));
-        let winner = if status(&here) == Status::Success { entry(21) } else { entry(20) };
+        let winner = if status(&here) == Status::Success {
+            entry(21)
+        } else {
+            entry(20)
+        };
         assert_eq!(world.table()[7], Some(winner));
     });
 }
@@ -264,22 +277,42 @@ fn reader_opens_against_enter_of_an_absent_entry() {
 
 #[test]
 fn reader_opens_against_remove() {
-    open_against(|world| { let _ = world.remove(3); }, one_entry);
+    open_against(
+        |world| {
+            let _ = world.remove(3);
+        },
+        one_entry,
+    );
 }
 
 #[test]
 fn reader_opens_against_remove_of_an_absent_entry() {
-    open_against(|world| { let _ = world.remove(3); }, one_absent_entry);
+    open_against(
+        |world| {
+            let _ = world.remove(3);
+        },
+        one_absent_entry,
+    );
 }
 
 #[test]
 fn reader_opens_against_protect() {
-    open_against(|world| { let _ = world.call(H_PROTECT, &[3, 3, 0]); }, one_entry);
+    open_against(
+        |world| {
+            let _ = world.call(H_PROTECT, &[3, 3, 0]);
+        },
+        one_entry,
+    );
 }
 
 #[test]
 fn reader_opens_against_protect_of_an_absent_entry() {
-    open_against(|world| { let _ = world.call(H_PROTECT, &[3, 3, 0]); }, one_absent_entry);
+    open_against(
+        |world| {
+            let _ = world.call(H_PROTECT, &[3, 3, 0]);
+        },
+        one_absent_entry,
+    );
 }
 
 /// Two readers share out one change: whoever calls its lap clean has seen it.
@@ -313,14 +346,20 @@ fn unsettled_is_not_lost_when_a_slot_is_used_again() {
         let table = world.0.partitions()[0].table();
         let (v, r) = entry(1);
         let bare = r & !0x180;
-        assert_eq!(status(&world.enter(Flags::EXACT, 3, v, bare)), Status::Success);
+        assert_eq!(
+            status(&world.enter(Flags::EXACT, 3, v, bare)),
+            Status::Success
+        );
         let handle = world.open();
         let mut copy = [None; 64];
         world.pass(handle, 1, &mut copy);
         table.hpt()[7].set_bits(0x180);
         let other = thread::spawn(move || {
             assert_eq!(status(&world.remove(3)), Status::Success);
-            assert_eq!(status(&world.enter(Flags::EXACT, 3, v, bare)), Status::Success);
+            assert_eq!(
+                status(&world.enter(Flags::EXACT, 3, v, bare)),
+                Status::Success
+            );
         });
         world.pass(handle, 1, &mut copy);
         other.join().unwrap();
@@ -342,7 +381,10 @@ fn read_against_remove_and_enter() {
         let (old, new) = (entry(1), entry(2));
         let other = thread::spawn(move || {
             assert_eq!(status(&world.remove(3)), Status::Success);
-            assert_eq!(status(&world.enter(Flags::EXACT, 3, new.0, new.1)), Status::Success);
+            assert_eq!(
+                status(&world.enter(Flags::EXACT, 3, new.0, new.1)),
+                Status::Success
+            );
         });
         let seen = world.call(abi::H_READ, &[0, 3]);
         let seen = (seen.argument(0), seen.argument(1));
@@ -361,11 +403,18 @@ fn stream_against_remove_and_enter() {
         let handle = world.open();
         let other = thread::spawn(move || {
             assert_eq!(status(&world.remove(3)), Status::Success);
-            assert_eq!(status(&world.enter(Flags::EXACT, 3, new.0, new.1)), Status::Success);
+            assert_eq!(
+                status(&world.enter(Flags::EXACT, 3, new.0, new.1)),
+                Status::Success
+            );
         });
         let mut copy = [None; 64];
         world.pass(handle, 1, &mut copy);
-        assert!([None, Some(old), Some(new)].contains(&copy[3]), "{:x?}", copy[3]);
+        assert!(
+            [None, Some(old), Some(new)].contains(&copy[3]),
+            "{:x?}",
+            copy[3]
+        );
         other.join().unwrap();
         while !world.pass(handle, 1, &mut copy) {
             thread::yield_now();

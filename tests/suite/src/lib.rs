@@ -52,6 +52,7 @@ macro_rules! cases {
             calls::terminal,
             calls::problem_state_may_not,
             calls::thirty_two_bit_mode,
+            calls::little_endian_mode,
             calls::registers_survive,
             calls::vectors_and_floats_survive,
             calls::no_trace_of_the_hypervisor,
@@ -67,6 +68,7 @@ macro_rules! cases {
             tlb::a_permission_taken_without_the_sequence_stays,
             tlb::r_and_c_taken_without_the_sequence_stay_away,
             tlb::the_real_entry_is_what_it_should_be,
+            tlb::a_machine_check_is_the_guests_own,
             faults::no_entry,
             faults::no_segment,
             faults::read_only,
@@ -116,6 +118,7 @@ macro_rules! cases {
             switches::registers_are_kept_apart,
             switches::segments_are_kept_apart,
             switches::settings_are_kept_apart,
+            hostile::a_client_that_faults_at_every_access,
             hostile::others_are_out_of_reach,
             hostile::wild_handles,
             hostile::someone_elses_handles,
@@ -183,6 +186,8 @@ pub mod job {
     pub const KEEP_SEGMENTS: u64 = 7;
     /// Sets every register that a guest can set, and goes on using the processor for ever.
     pub const SET_EVERYTHING: u64 = 8;
+    /// Faults at every kind of access: the suite's own cases about that.
+    pub const FAULTS: u64 = 18;
     /// Tries to control and read other partitions.
     pub const OTHERS: u64 = 9;
     /// Uses handles nobody gave it.

@@ -156,6 +156,12 @@ impl fmt::Display for Verified {
             journal,
             vrma,
         } = self;
+        if *journal == 0 {
+            return write!(
+                f,
+                "{restored} entries as written; the client did not run: its table has no room for a VRMA"
+            );
+        }
         write!(
             f,
             "{restored} entries as written; {changed} slots changed since, all of them read in later passes; \
@@ -173,17 +179,26 @@ pub struct Report {
     pub verdict: Result<Verified, String>,
 }
 
+/// What the client has to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client<'a> {
+    /// It ran and kept this journal.
+    Ran(&'a [JournalEntry]),
+    /// It could not be started: the table has no room for the entries of its VRMA.
+    NoRoom,
+}
+
 /// Gives the verdict on a round trip of `table`.
 #[must_use]
 pub fn verify(
     table: &Table,
     passes: &[PassRead<'_>],
-    journal: &[JournalEntry],
+    client: Client<'_>,
     generation: Generation,
 ) -> Report {
     let mut lines = Vec::with_capacity(passes.len());
     let decoded = decode(table.order, passes, &mut lines);
-    let verdict = decoded.and_then(|()| judge(table, passes, &lines, journal, generation));
+    let verdict = decoded.and_then(|()| judge(table, passes, &lines, client, generation));
     Report {
         passes: lines,
         verdict,
@@ -240,7 +255,7 @@ fn judge(
     table: &Table,
     passes: &[PassRead<'_>],
     lines: &[PassLine],
-    journal: &[JournalEntry],
+    client: Client<'_>,
     generation: Generation,
 ) -> Result<Verified, String> {
     check_sequence(passes)?;
@@ -298,13 +313,48 @@ fn judge(
             difference.in_words("all passes together", "the reference pass")
         ));
     }
-    let (changed, vrma) = explain(&first, &reference, journal, generation)?;
-    Ok(Verified {
-        restored: first.entries().count() as u64,
-        changed,
-        journal: by_slot(journal).len() as u64,
-        vrma,
-    })
+    let restored = first.entries().count() as u64;
+    match client {
+        Client::Ran(journal) => {
+            let (changed, vrma) = explain(&first, &reference, journal, generation)?;
+            let journal = by_slot(journal).len() as u64;
+            Ok(Verified {
+                restored,
+                changed,
+                journal,
+                vrma,
+            })
+        }
+        Client::NoRoom => {
+            if !has_full_groups(&first) {
+                return Err(
+                    "the client was not started for want of room, and there is room".into(),
+                );
+            }
+            match first.first_difference(&reference, Mask::NONE) {
+                Some(difference) => Err(format!(
+                    "changed though nothing ran: {}",
+                    difference.in_words("the first pass", "the reference pass")
+                )),
+                None => Ok(Verified {
+                    restored,
+                    ..Verified::default()
+                }),
+            }
+        }
+    }
+}
+
+/// Whether the table has, for some 16M page of a VRMA, no free slot in either group.
+fn has_full_groups(table: &Model) -> bool {
+    const VSID: u64 = 0x1ff_ffff;
+    /// Pages of the largest client there is.
+    const PAGES: u64 = 1 << 16;
+    let mask = formats::slots(table.order()) / 8 - 1;
+    let full = |group: u64| (group * 8..group * 8 + 8).all(|slot| table.get(slot).is_some());
+    (0..PAGES)
+        .map(|page| VSID ^ VSID << 25 ^ page)
+        .any(|hash| full(hash & mask) && full(!hash & mask))
 }
 
 /// The passes must be those of a round trip: first, clean, live ones if any, final ones, reference.

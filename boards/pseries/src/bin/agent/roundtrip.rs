@@ -4,7 +4,7 @@
 //! table that was restored, and first pass and changes together must be the reference.
 
 use realhpt_pseries::{
-    abi::{self, OpenFlags, State},
+    abi::{self, OpenFlags, State, Status},
     cpu,
     exchange::{kind, phase, word},
     hcall::{self, MANIFEST_ENTRY, Stream},
@@ -45,6 +45,8 @@ pub(crate) struct Roundtrip {
     target: u64,
     output: Output,
     reader: Option<Stream>,
+    /// The table has no room for the entries that the client would run through: it stays as it was restored.
+    no_room: bool,
 }
 
 impl Roundtrip {
@@ -56,6 +58,7 @@ impl Roundtrip {
             target,
             output: Output::new(window),
             reader: None,
+            no_room: false,
         }
     }
 
@@ -92,7 +95,12 @@ impl Roundtrip {
 
     /// Starts the client, reads while it runs, stops it for a moment: what is read then is exact.
     fn pause(&mut self) -> Result<(), Trouble> {
-        hcall::lpar_start(self.target, MANIFEST_ENTRY, 0)?;
+        match hcall::lpar_start(self.target, MANIFEST_ENTRY, 0) {
+            Err(refused) if refused.status == Status::PtegFull.raw() => {
+                return self.stays_as_it_is();
+            }
+            started => started?,
+        }
         let reader = self.reader()?;
         for _ in 0..2 {
             self.breathe();
@@ -106,9 +114,30 @@ impl Roundtrip {
         Ok(hcall::lpar_resume(self.target)?)
     }
 
+    /// A table without a free slot for the VRMA: its partition cannot run, whoever asks, and the attempt has left
+    /// no trace.
+    fn stays_as_it_is(&mut self) -> Result<(), Trouble> {
+        self.no_room = true;
+        self.window.set(word::NO_ROOM, 1);
+        println!("the client's table has no room for a VRMA: it does not run");
+        let again = hcall::lpar_start(self.target, MANIFEST_ENTRY, 0);
+        if !again.is_err_and(|refused| refused.status == Status::PtegFull.raw()) {
+            return Err(Trouble::Stream(abi::H_LPAR_START, 0));
+        }
+        let client = hcall::lpar_query(self.target)?;
+        if !client.is(State::Stopped) {
+            return Err(Trouble::Stream(abi::H_LPAR_QUERY, client.state));
+        }
+        self.output.read(&self.reader()?, kind::LIVE)?;
+        Ok(())
+    }
+
     /// Reads some passes more, and waits until the client has ended itself, with code 0. What it did last is left
     /// to the final pass.
     fn client(&mut self) -> Result<(), Trouble> {
+        if self.no_room {
+            return self.stays_as_it_is();
+        }
         let reader = self.reader()?;
         let start = cpu::timebase();
         let mut live = 0;

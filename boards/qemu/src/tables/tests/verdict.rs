@@ -6,7 +6,7 @@ use realhpt_pseries::exchange::kind;
 use super::super::formats::{Format, Table, load};
 use super::super::model::{Generation, Model};
 use super::super::record::Entry;
-use super::super::verify::{JournalEntry, Kind, PassRead, Report, verify};
+use super::super::verify::{Client, JournalEntry, Kind, PassRead, Report, verify};
 use super::{data, record, update, whole_pass};
 
 const ORDER: u32 = 18;
@@ -120,6 +120,10 @@ impl Trip {
     }
 
     fn judge(&self) -> Report {
+        self.judge_with(Client::Ran(&self.journal))
+    }
+
+    fn judge_with(&self, client: Client<'_>) -> Report {
         let passes: Vec<_> = self
             .passes
             .iter()
@@ -130,7 +134,7 @@ impl Trip {
                 flags: *flags,
             })
             .collect();
-        verify(&self.table, &passes, &self.journal, self.generation)
+        verify(&self.table, &passes, client, self.generation)
     }
 
     #[track_caller]
@@ -170,6 +174,32 @@ fn a_good_trip_is_verified() {
             "live             2 records        2 entries        0 invalid slots         48 bytes      3 pending",
         ]
     );
+}
+
+#[test]
+fn a_client_may_only_stay_out_of_a_table_without_room() {
+    let table = |sections| Table {
+        order: ORDER,
+        sections,
+        format: Format::Qemu,
+        guessed: false,
+    };
+    let full = vec![OLD; usize::try_from(SLOTS).unwrap()];
+    let trip = Trip::of(table(vec![record(0, &full, 0)]), &[], &[]);
+    let verified = trip.judge_with(Client::NoRoom).verdict.unwrap();
+    assert_eq!(
+        verified.to_string(),
+        "16384 entries as written; the client did not run: its table has no room for a VRMA"
+    );
+    let roomy = Trip::of(table(vec![record(0, &[OLD], 0)]), &[], &[]).judge_with(Client::NoRoom);
+    assert!(
+        roomy
+            .verdict
+            .is_err_and(|wrong| wrong.contains("there is room"))
+    );
+    let mut changed = trip;
+    changed.change(&[3, 5], 9, with_rc);
+    assert!(changed.judge_with(Client::NoRoom).verdict.is_err());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use core::ptr;
 
 use heapless::Vec;
 use realhpt_pseries::{
-    abi::{Flags, OpenFlags, State},
+    abi::{Flags, OpenFlags, Privileges, State},
     cpu::{self, Msr, TICKS_PER_MS, timebase},
     guard::{self, Fault},
     hcall::{self, Hpte, MANIFEST_ENTRY, Partition, Stream},
@@ -120,10 +120,7 @@ impl<'r> Bench<'r> {
             page,
         };
         let slot = FIRST_FREE_SLB + self.segments.len() as u64;
-        self.segments
-            .push(segment)
-            .ok()
-            .must("place in the SLB")?;
+        self.segments.push(segment).ok().must("place in the SLB")?;
         let esid = segment.base | 1 << 27 | slot;
         // SAFETY: nothing of the program is at these addresses.
         unsafe { slb::insert_raw(esid, segment.vsid_dword() | bits) };
@@ -144,18 +141,19 @@ impl<'r> Bench<'r> {
         (ra, bits): (u64, u64),
     ) -> Outcome<Entry> {
         // SAFETY: the program has no references to the bench's segments.
-        let entry = unsafe {
-            self.runtime
-                .table
-                .map(segment, ea, page, (ra, bits), 0)
-        }
-        .must("mapping")?;
+        let entry =
+            unsafe { self.runtime.table.map(segment, ea, page, (ra, bits), 0) }.must("mapping")?;
         self.keep(entry)?;
         Ok(entry)
     }
 
     /// H_ENTER of an entry that no segment of the program leads to.
-    pub(crate) fn enter(&mut self, flags: Flags, ptex: u64, hpte: Hpte) -> Result<u64, hcall::Failure> {
+    pub(crate) fn enter(
+        &mut self,
+        flags: Flags,
+        ptex: u64,
+        hpte: Hpte,
+    ) -> Result<u64, hcall::Failure> {
         // SAFETY: entries of cases are for VSIDs of the bench, or of nobody.
         let ptex = unsafe { hcall::enter(flags, ptex, hpte) }?;
         let _ = self.keep(Entry {
@@ -201,7 +199,7 @@ impl<'r> Bench<'r> {
         self.page(Page::K4, PP_READ_WRITE)
     }
 
-    /// Three groups of free slots from which a case may take: the first slot of the first.
+    /// A group of free slots: its first.
     pub(crate) fn free_group(&mut self) -> Outcome<u64> {
         for group in (0..self.slots()).step_by(8) {
             let halves = [group, group + 4].map(hcall::read_4);
@@ -212,7 +210,7 @@ impl<'r> Bench<'r> {
                 return Ok(group);
             }
         }
-        Err(None::<()>.must("a free group").unwrap_err())
+        None.must("a free group")
     }
 
     /// Opens a stream.
@@ -281,14 +279,17 @@ impl<'r> Bench<'r> {
             let _ = entry.remove();
         }
         for (slot, segment) in (FIRST_FREE_SLB..).zip(self.segments.drain(..)) {
-            // SAFETY: the program has no references to the segment; its entry is then an invalid one.
-            unsafe {
-                slb::remove(&segment);
-                slb::insert_raw(slot, 0);
-            }
+            // SAFETY: the program has no references to the segment.
+            unsafe { slb::remove(&segment) };
+            // SAFETY: an invalid entry.
+            unsafe { slb::insert_raw(slot, 0) };
         }
         self.taken = 0;
         self.outcome = Ok(());
+        let privileges = self.runtime.partition.privileges;
+        if !privileges.contains(Privileges::CONTROL) {
+            return Ok(());
+        }
         for lpar in partition::CLIENT..=partition::LAST {
             let state = query(lpar)?;
             if state.is(State::Running) {

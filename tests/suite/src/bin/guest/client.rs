@@ -22,7 +22,7 @@ use realhpt_suite::{job, partition, raw};
 
 use crate::{
     bench::{Bench, POOL, load, store, store_real},
-    cases::{enter::outside, switches},
+    cases::{enter::outside, faults, switches},
     code,
     registers::{self, Sprs, State},
     stream::{READ, WRITE, first_pass, read_piece},
@@ -36,6 +36,22 @@ const PAGES: Segment = Segment {
     size: SegmentSize::M256,
     page: BasePage::K4,
 };
+
+/// The cases of [`job::FAULTS`]. They need no privilege.
+const FAULTS: [fn(&mut Bench<'_>) -> Outcome; 12] = [
+    faults::no_entry,
+    faults::no_segment,
+    faults::read_only,
+    faults::no_access,
+    faults::no_execute,
+    faults::storage_key,
+    faults::no_memory,
+    faults::problem_state,
+    faults::outside_real_mode,
+    faults::unaligned,
+    faults::a_removed_entry,
+    faults::a_storm,
+];
 
 /// Distance of its pages: far enough for an AVPN of its own.
 const DISTANCE: u64 = 1 << 24;
@@ -75,6 +91,10 @@ fn run(bench: &mut Bench<'_>) -> Outcome<u64> {
             (0..switches::ROUNDS).try_for_each(|round| switches::keep_segment(0xc222_0000 + round))
         }),
         job::SET_EVERYTHING => set_everything(),
+        job::FAULTS => FAULTS.iter().try_for_each(|case| {
+            case(bench)?;
+            bench.clear()
+        }),
         job::OTHERS => others(),
         job::WILD_HANDLES => wild_handles(),
         job::WILD_BUFFERS => wild_buffers(bench),
@@ -206,7 +226,7 @@ fn wild_buffers(bench: &Bench<'_>) -> Outcome {
         let (address, length) = match round % 5 {
             0 => (random.next() | 1, 64),
             1 => (far & !7, random.next() % 8192 + 24),
-            2 => (u64::MAX - random.next() % 4096 & !7, 8192),
+            2 => ((u64::MAX - random.next() % 4096) & !7, 8192),
             3 => (READ.address(), u64::MAX - random.next() % (1 << 32)),
             _ => (memory - 64, 65 + random.next() % 64),
         };
@@ -236,9 +256,9 @@ fn wild_slots(bench: &mut Bench<'_>) -> Outcome {
                 same("status", Status::Parameter.raw(), status)?;
             }
         }
-        let request = 1 << 62 | ptex & (1 << 56) - 1;
-        if ptex & (1 << 56) - 1 >= slots {
-            let mut registers = [H_BULK_REMOVE, request, 0, 0, 0, 0, 0, 0, 0, 0];
+        let low = ptex & ((1 << 56) - 1);
+        if low >= slots {
+            let mut registers = [H_BULK_REMOVE, 1 << 62 | low, 0, 0, 0, 0, 0, 0, 0, 0];
             // SAFETY: refused.
             unsafe { hcall(&mut registers) };
             let [status, ..] = registers;
@@ -287,7 +307,10 @@ fn every_token(bench: &Bench<'_>) -> Outcome {
     ];
     let ends = [H_ENTER, H_REMOVE, H_PROTECT, H_BULK_REMOVE, H_LPAR_EXIT];
     let mut random = Random(0x70cc);
-    for token in (0..0x400).chain(0xf000..0xf200).chain([u64::MAX, 1 << 32 | H_READ]) {
+    for token in (0..0x400)
+        .chain(0xf000..0xf200)
+        .chain([u64::MAX, 1 << 32 | H_READ])
+    {
         if ends.contains(&token) {
             continue;
         }
@@ -296,7 +319,8 @@ fn every_token(bench: &Bench<'_>) -> Outcome {
                 let number = usize::try_from(random.next() % 13).unwrap_or_default();
                 interesting.get(number).copied().unwrap_or_default()
             });
-            registers[0] = token;
+            let [first, ..] = &mut registers;
+            *first = token;
             // A stream that a lucky call opened has READ as the only buffer among the arguments.
             // SAFETY: READ is there to be written.
             unsafe { hcall(&mut registers) };
@@ -356,7 +380,7 @@ fn random() -> Outcome {
             };
         }
         let facilities = Msr::FP | Msr::VEC | Msr::VSX;
-        let msr = if round % 2 == 0 {
+        let msr = if round.is_multiple_of(2) {
             Msr::PROBLEM
         } else {
             Msr::TRANSLATED | facilities
@@ -380,7 +404,6 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "half of the number is cut out")]
     fn word(&mut self) -> u32 {
         (self.next() >> 32) as u32
     }

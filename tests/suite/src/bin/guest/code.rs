@@ -47,16 +47,11 @@ pub(crate) fn place(words: &[u32]) -> u64 {
 ///
 /// # Safety
 /// What the code does, if anything, must be sound. It returns by `blr`, or faults.
-pub(crate) unsafe fn execute(
-    words: &[u32],
-    arguments: [u64; 2],
-    msr: Msr,
-) -> Result<u64, Fault> {
+pub(crate) unsafe fn execute(words: &[u32], arguments: [u64; 2], msr: Msr) -> Result<u64, Fault> {
     let at = usize::try_from(place(words)).unwrap_or_default();
     // SAFETY: a function pointer to rfid; ELFv2's entry by address is the function's first instruction.
-    let code = unsafe {
-        core::mem::transmute::<*const (), Code>(ptr::with_exposed_provenance::<()>(at))
-    };
+    let code =
+        unsafe { core::mem::transmute::<*const (), Code>(ptr::with_exposed_provenance::<()>(at)) };
     // SAFETY: the caller's.
     unsafe { guard::run(code, arguments, msr) }
 }

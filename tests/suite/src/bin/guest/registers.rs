@@ -82,7 +82,11 @@ impl State {
     /// A general register is as in `before`.
     pub(crate) fn same_gpr(&self, before: &Self, number: usize) -> Outcome {
         let of = |state: &Self| state.gprs.get(number).copied().unwrap_or_default();
-        same(GPR_NAMES.get(number).copied().unwrap_or("GPR"), of(before), of(self))
+        same(
+            GPR_NAMES.get(number).copied().unwrap_or("GPR"),
+            of(before),
+            of(self),
+        )
     }
 
     /// The floating-point and vector registers are as in `before`.
@@ -130,9 +134,9 @@ impl State {
 }
 
 const GPR_NAMES: [&str; 32] = [
-    "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
-    "r16", "r17", "r18", "r19", "r20", "r21", "r22", "r23", "r24", "r25", "r26", "r27", "r28", "r29", "r30",
-    "r31",
+    "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
+    "r15", "r16", "r17", "r18", "r19", "r20", "r21", "r22", "r23", "r24", "r25", "r26", "r27",
+    "r28", "r29", "r30", "r31",
 ];
 
 // Fills every register from the State at r3, does `$middle`, and puts every register into it.

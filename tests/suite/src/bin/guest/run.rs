@@ -5,12 +5,7 @@ use core::{
     ptr::{from_mut, with_exposed_provenance_mut},
 };
 
-use realhpt_pseries::{
-    abi::Privileges,
-    cpu::Msr,
-    guard, println, report,
-    runtime::Runtime,
-};
+use realhpt_pseries::{abi::Privileges, cpu::Msr, guard, println, report, runtime::Runtime};
 
 use crate::{
     bench::Bench,

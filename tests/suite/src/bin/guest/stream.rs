@@ -8,13 +8,15 @@ use heapless::Vec;
 use realhpt_pseries::{
     abi::{ENTRY, OpenFlags, RECORD_HEADER},
     hcall::{self, Hpte, Piece, hpt_read},
-    mmu::pte::{Page, V_BOLTED, V_LARGE, V_VALID},
+    mmu::pte::{Page, R_C, R_R, V_BOLTED, V_LARGE, V_VALID},
 };
 
 use crate::trouble::{Must as _, Outcome, holds, same};
 
 /// Doublewords of a buffer.
 const WORDS: usize = 8192;
+/// Bytes behind a buffer that are looked at.
+const MARGIN: u64 = 16;
 /// What stands in a buffer before a read.
 const BACKGROUND: u64 = 0xa5a5_a5a5_a5a5_a5a5;
 /// More calls than any pass takes.
@@ -40,9 +42,9 @@ impl Buffer {
         (&raw const self.0).expose_provenance() as u64
     }
 
-    /// Its length in bytes.
+    /// Its length in bytes, without the end that nothing may be written to.
     pub(crate) const fn bytes(&self) -> u64 {
-        WORDS as u64 * 8
+        WORDS as u64 * 8 - MARGIN
     }
 
     pub(crate) fn word(&self, number: u64) -> u64 {
@@ -145,11 +147,7 @@ impl Pass {
             at += RECORD_HEADER;
             let (index, valid, invalid) = (header >> 32, header >> 16 & 0xffff, header & 0xffff);
             holds("record of nothing", header, valid + invalid > 0)?;
-            holds(
-                "room for entries",
-                bytes - at,
-                bytes - at >= valid * ENTRY,
-            )?;
+            holds("room for entries", bytes - at, bytes - at >= valid * ENTRY)?;
             holds("order of records", index, index >= self.next)?;
             self.gapless &= index == self.next;
             self.records += 1;
@@ -178,10 +176,10 @@ pub(crate) fn read_piece(handle: u64, size: u64) -> Result<Piece, hcall::Failure
 pub(crate) fn read_pass_from(handle: u64, size: u64, start: u64) -> Outcome<Pass> {
     let mut pass = Pass::at(start);
     loop {
-        READ.wipe(size + 16);
+        READ.wipe(size + MARGIN);
         let piece = read_piece(handle, size).must("read")?;
         holds("bytes in the buffer", piece.bytes, piece.bytes <= size)?;
-        READ.untouched(size, size + 16)?;
+        READ.untouched(size, size + MARGIN)?;
         pass.take(&READ, piece.bytes)?;
         pass.calls += 1;
         pass.bytes += piece.bytes;
@@ -242,7 +240,12 @@ impl Records {
     }
 
     /// A record of entries and of invalid slots after them.
-    pub(crate) fn record(&mut self, index: u64, entries: impl ExactSizeIterator<Item = Hpte>, invalid: u64) {
+    pub(crate) fn record(
+        &mut self,
+        index: u64,
+        entries: impl ExactSizeIterator<Item = Hpte>,
+        invalid: u64,
+    ) {
         self.header(index, entries.len() as u64, invalid);
         for (dw0, dw1) in entries {
             self.word(dw0);
@@ -261,8 +264,13 @@ impl Records {
         let mut done = 0;
         while done < self.bytes() {
             let length = size.min(self.bytes() - done);
-            let consumed = hcall::hpt_write(handle, WRITE.address() + done, length).must("write")?;
-            holds("bytes consumed", consumed, consumed <= length && consumed % 8 == 0)?;
+            let consumed =
+                hcall::hpt_write(handle, WRITE.address() + done, length).must("write")?;
+            holds(
+                "bytes consumed",
+                consumed,
+                consumed <= length && consumed % 8 == 0,
+            )?;
             if consumed == 0 {
                 break;
             }
@@ -275,12 +283,20 @@ impl Records {
 /// An entry for a slot that looks like none other: 4K or 64K, bolted or not, with memory or (every eighth)
 /// without, with R and C or not.
 pub(crate) fn sample(slot: u64) -> Hpte {
-    let bolted = if slot % 3 == 0 { V_BOLTED } else { 0 };
+    let bolted = if slot.is_multiple_of(3) { V_BOLTED } else { 0 };
     let dw0 = (0x12_3400 + slot) << 12 | slot << 7 & 0xf80 | bolted | V_VALID;
-    let page = if slot % 5 == 0 { Page::K64 } else { Page::K4 };
-    let large = if slot % 5 == 0 { V_LARGE } else { 0 };
-    let ra = if slot % 8 == 7 { 1 << 40 } else { 0 } + (slot % 128 << 16);
-    let rc = [0, 0x100, 0x180, 0][usize::try_from(slot % 4).unwrap_or(0)];
+    let page = if slot.is_multiple_of(5) {
+        Page::K64
+    } else {
+        Page::K4
+    };
+    let large = if slot.is_multiple_of(5) { V_LARGE } else { 0 };
+    let ra = if slot % 8 == 7 { 1 << 40 } else { 0 } + ((slot % 128) << 16);
+    let rc = match slot % 4 {
+        1 => R_R,
+        2 => R_R | R_C,
+        _ => 0,
+    };
     (dw0 | large, page.dword_1(ra, 2 | rc))
 }
 

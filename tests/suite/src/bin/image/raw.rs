@@ -73,7 +73,10 @@ fn entry(lpid: Lpid, slot: u64) -> [*mut u64; 2] {
     [pointer(at), pointer(at + 8)]
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the target has 64-bit pointers")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the target has 64-bit pointers"
+)]
 fn pointer(at: u64) -> *mut u64 {
     core::ptr::with_exposed_provenance_mut(at as usize)
 }

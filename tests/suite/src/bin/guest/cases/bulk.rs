@@ -46,7 +46,9 @@ pub(crate) fn four_at_once(bench: &mut Bench<'_>) -> Outcome {
     }
     let before = specifiers;
     bulk_remove(&mut specifiers).must("bulk remove")?;
-    for (ptex, ((high, low), (request, condition))) in (group..).zip(specifiers.into_iter().zip(before)) {
+    for (ptex, ((high, low), (request, condition))) in
+        (group..).zip(specifiers.into_iter().zip(before))
+    {
         same("response", request ^ 0xc0 << 56, high)?;
         same("second dword", condition, low)?;
         same("slot", 0, is_there(ptex)?.into())?;
@@ -89,14 +91,14 @@ pub(crate) fn what_is_not_there_does_not_end_it(bench: &mut Bench<'_>) -> Outcom
     let mut specifiers = [
         (REQUEST_AVPN | group, 0x5000),
         (REQUEST | (group + 1), 0),
-        (0x1234, 0),
+        (REQUEST_ANDCOND | (group + 2), 1),
         (REQUEST_AVPN | (group + 2), dw0 & !0x7f),
     ];
     bulk_remove(&mut specifiers).must("bulk remove")?;
     let expected = [
         0x92 << 56 | group,
         0x90 << 56 | (group + 1),
-        0x1234,
+        0x91 << 56 | (group + 2),
         0x82 << 56 | (group + 2),
     ];
     for ((high, _), expected) in specifiers.into_iter().zip(expected) {
@@ -111,7 +113,12 @@ pub(crate) fn the_end_ends_it(bench: &mut Bench<'_>) -> Outcome {
     entered(bench, group)?;
     entered(bench, group + 1)?;
     let after = (REQUEST | (group + 1), 0);
-    let mut specifiers = [(REQUEST | group, 0), (END | 0x77, 5), after, (0x80 << 56, 0)];
+    let mut specifiers = [
+        (REQUEST | group, 0),
+        (END | 0x77, 5),
+        after,
+        (0x80 << 56, 0),
+    ];
     bulk_remove(&mut specifiers).must("bulk remove")?;
     let [first, end, second, bad] = specifiers;
     same("response", 0x80 << 56 | group, first.0)?;
@@ -125,8 +132,9 @@ pub(crate) fn bad_specifiers_end_it(bench: &mut Bench<'_>) -> Outcome {
     let group = bench.free_group()?;
     let slots = bench.slots();
     let [first_outside, ..] = outside(slots);
-    // A response where a request should be; a reserved condition; a slot outside the table.
+    // Nothing or a response where a request should be; a reserved condition; a slot outside the table.
     for bad in [
+        group + 1,
         0x80 << 56 | (group + 1),
         0x43 << 56 | (group + 1),
         REQUEST | first_outside,

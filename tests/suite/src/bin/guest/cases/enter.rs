@@ -89,8 +89,8 @@ pub(crate) fn the_secondary_group_translates(bench: &mut Bench<'_>) -> Outcome {
                 (dw0, Page::K4.dword_1(ra, PP_READ_WRITE)),
             )
             .must("enter")?;
-        store(ea, 0x5ec0_0d);
-        same("memory", 0x5ec0_0d, load_real(ra))?;
+        store(ea, 0x5ec0);
+        same("memory", 0x5ec0, load_real(ra))?;
     }
     Ok(())
 }
@@ -101,7 +101,7 @@ pub(crate) fn a_group_fills_up(bench: &mut Bench<'_>) -> Outcome {
     for number in 0..8 {
         // The low three bits of the index do not count.
         let ptex = bench
-            .enter(Flags::empty(), group + (number * 3 & 7), entry(number))
+            .enter(Flags::empty(), group + (number * 3) % 8, entry(number))
             .must("enter")?;
         same("the first free slot", group + number, ptex)?;
     }
@@ -153,11 +153,7 @@ pub(crate) fn reserved_segment_sizes(bench: &mut Bench<'_>) -> Outcome {
             bench.enter(Flags::empty(), group, entry),
         )?;
     }
-    same(
-        "the slot",
-        0,
-        hcall::read(group).must("read")?.0,
-    )
+    same("the slot", 0, hcall::read(group).must("read")?.0)
 }
 
 /// L and LP, all 256 of them, against the list that a POWER8 has.
@@ -188,7 +184,9 @@ pub(crate) fn every_page_size_encoding(bench: &mut Bench<'_>) -> Outcome {
             (NOBODY, Page::K4.dword_1(POOL + 0x2000, PP_READ_WRITE)),
         )
         .must("a 4K page")?;
-    hcall::remove(Flags::empty(), ptex, 0).must("remove").map(drop)
+    hcall::remove(Flags::empty(), ptex, 0)
+        .must("remove")
+        .map(drop)
 }
 
 pub(crate) fn a_page_that_leaves_its_region(bench: &mut Bench<'_>) -> Outcome {
@@ -203,9 +201,7 @@ pub(crate) fn a_page_without_memory_is_kept(bench: &mut Bench<'_>) -> Outcome {
     let behind = bench.runtime.partition.memory;
     for ra in [behind, behind + 0x1000, NOWHERE, 0x0fff_ffff_ffff_f000] {
         let entry: Hpte = (NOBODY | V_BOLTED, ra | R_M | PP_READ_ONLY);
-        let ptex = bench
-            .enter(Flags::empty(), group, entry)
-            .must("enter")?;
+        let ptex = bench.enter(Flags::empty(), group, entry).must("enter")?;
         let (dw0, dw1) = hcall::read(ptex).must("read")?;
         same("dword 0", entry.0, dw0)?;
         same("dword 1", entry.1, dw1)?;
@@ -221,9 +217,7 @@ pub(crate) fn bits_that_are_not_the_guests(bench: &mut Bench<'_>) -> Outcome {
     // Software bits 57 and 58 of dword 0 are the hypervisor's, 59 and 60 the guest's; VALID is set whatever was
     // given; bit 1 of dword 1 does not exist.
     let given = (NOBODY & !V_VALID | 0x78, small(PP_READ_WRITE) | 1 << 62);
-    let ptex = bench
-        .enter(Flags::empty(), group, given)
-        .must("enter")?;
+    let ptex = bench.enter(Flags::empty(), group, given).must("enter")?;
     let (dw0, dw1) = hcall::read(ptex).must("read")?;
     same("dword 0", NOBODY | 0x18, dw0)?;
     same("dword 1", small(PP_READ_WRITE), dw1)?;

@@ -12,7 +12,7 @@ use realhpt_pseries::{
 
 use super::{enter::NOWHERE, protect::flags};
 use crate::{
-    bench::{Bench, load, store, store_real, try_fetch, try_load, try_store},
+    bench::{Bench, POOL, load, load_real, store, store_real, try_fetch, try_load, try_store},
     code::{self, RETURN},
     registers::write_amr,
     trouble::{Must as _, Outcome, faulted, holds, same},
@@ -33,7 +33,11 @@ fn instruction(what: &'static str, ea: u64, status: u64, result: Result<u64, Fau
     let fault = faulted(what, 0x400, result)?;
     same("SRR0", ea, fault.srr0)?;
     same("SRR1", status, fault.srr1 & ISI)?;
-    same("MSR in SRR1", Msr::TRANSLATED.bits(), fault.srr1 & 0x9000_0000_0000_ffff)
+    same(
+        "MSR in SRR1",
+        Msr::TRANSLATED.bits(),
+        fault.srr1 & 0x9000_0000_0000_ffff,
+    )
 }
 
 fn stored(ea: u64) -> Result<u64, Fault> {
@@ -91,7 +95,12 @@ pub(crate) fn no_access(bench: &mut Bench<'_>) -> Outcome {
     data("a load", segment.base, 0x0800_0000, try_load(segment.base))?;
     data("a store", segment.base, 0x0a00_0000, stored(segment.base))?;
     // Not allowed to be read is not allowed to be executed.
-    instruction("a fetch", segment.base, 0x0800_0000, try_fetch(segment.base))
+    instruction(
+        "a fetch",
+        segment.base,
+        0x0800_0000,
+        try_fetch(segment.base),
+    )
 }
 
 pub(crate) fn no_execute(bench: &mut Bench<'_>) -> Outcome {
@@ -112,21 +121,25 @@ pub(crate) fn storage_key(bench: &mut Bench<'_>) -> Outcome {
     let bits = PP_READ_WRITE | R_KEY_HI & 1 << 60 | R_KEY_LO & 1 << 9;
     let page = bench.page(Page::K4, bits)?;
     let key = |rights: u64| rights << (62 - 2 * 9);
+    let set = |amr: u64| -> Outcome {
+        // SAFETY: the program's pages have key 0.
+        unsafe { write_amr(amr) };
+        // Hardware looks at the AMR with each access. QEMU keeps what it allowed with the translation: that is
+        // made anew.
+        hcall::protect(flags(bits), page.entry.ptex, 0).must("protect")
+    };
     store(page.ea, 1);
-    // SAFETY: the program's pages have key 0.
-    unsafe { write_amr(key(2)) };
+    set(key(2))?;
     load(page.ea);
     data("a store", page.ea, 0x0220_0000, stored(page.ea))?;
-    // SAFETY: as before.
-    unsafe { write_amr(key(1)) };
+    set(key(1))?;
     store(page.ea, 2);
     data("a load", page.ea, 0x0020_0000, try_load(page.ea))?;
-    // SAFETY: as before.
-    unsafe { write_amr(key(3)) };
+    set(key(3))?;
     data("a load", page.ea, 0x0020_0000, try_load(page.ea))?;
     data("a store", page.ea, 0x0220_0000, stored(page.ea))?;
-    // SAFETY: as before. All other keys are forbidden: not this one.
-    unsafe { write_amr(!key(3) >> 2 & !key(3)) };
+    // All other keys but 0 are forbidden.
+    set(!key(3) & !0 >> 2)?;
     store(page.ea, 3);
     same("a load", 3, load(page.ea))
 }
@@ -177,17 +190,13 @@ pub(crate) fn outside_real_mode(bench: &mut Bench<'_>) -> Outcome {
         0x3000_0000,
         0x1_0000_0000,
         0xff_ffff_fff8,
-        0x0600_0000_0000_0000,
-        0x0006_0300_0000_0000,
     ] {
-        // SAFETY: loads, stores and fetches of what is not the partition's, in real mode.
-        let (load, store, fetch) = unsafe {
-            (
-                guard::load(ea, Msr::REAL),
-                guard::store(ea, 0, Msr::REAL).map(|()| 0),
-                guard::fetch(ea, Msr::REAL),
-            )
-        };
+        // SAFETY: a load from what is not the partition's.
+        let load = unsafe { guard::load(ea, Msr::REAL) };
+        // SAFETY: a store there.
+        let store = unsafe { guard::store(ea, 0, Msr::REAL) }.map(|()| 0);
+        // SAFETY: a fetch from there.
+        let fetch = unsafe { guard::fetch(ea, Msr::REAL) };
         for (what, result) in [("a load", load), ("a store", store)] {
             let fault = faulted(what, 0x300, result)?;
             same("DAR", ea, fault.dar)?;
@@ -196,6 +205,18 @@ pub(crate) fn outside_real_mode(bench: &mut Bench<'_>) -> Outcome {
         let fault = faulted("a fetch", 0x400, fetch)?;
         same("SRR0", ea, fault.srr0)?;
         same("SRR1", 0x4000_0000, fault.srr1 & ISI)?;
+    }
+    // Real mode has 40 bits. An address with more leads to where they lead, if anywhere.
+    for high in [
+        1 << 40,
+        0x0006_0300_0000_0000,
+        0x0600_0000_0000_0000,
+        1 << 63,
+    ] {
+        // SAFETY: a load from the program's memory, or from nowhere.
+        if let Ok(found) = unsafe { guard::load(high | POOL, Msr::REAL) } {
+            same("memory of one's own", load_real(POOL), found)?;
+        }
     }
     // SAFETY: the last doubleword of the memory.
     unsafe { guard::load(memory - 8, Msr::REAL) }
@@ -213,7 +234,14 @@ pub(crate) fn unaligned(bench: &mut Bench<'_>) -> Outcome {
 }
 
 pub(crate) fn a_removed_entry(bench: &mut Bench<'_>) -> Outcome {
-    for page in [Page::K4, Page::K64In4K, Page::M16In4K, Page::K64, Page::M16In64K, Page::M16] {
+    for page in [
+        Page::K4,
+        Page::K64In4K,
+        Page::M16In4K,
+        Page::K64,
+        Page::M16In64K,
+        Page::M16,
+    ] {
         let mapped = bench.page(page, PP_READ_WRITE)?;
         store(mapped.ea, 1);
         hcall::remove(Flags::empty(), mapped.entry.ptex, 0).must("remove")?;

@@ -14,6 +14,10 @@ use crate::{
     trouble::{Must as _, Outcome, holds},
 };
 
+pub(crate) fn a_client_that_faults_at_every_access(bench: &mut Bench<'_>) -> Outcome {
+    bench.run(partition::CLIENT, job::FAULTS)
+}
+
 pub(crate) fn others_are_out_of_reach(bench: &mut Bench<'_>) -> Outcome {
     bench.run(partition::CLIENT, job::OTHERS)
 }

@@ -31,10 +31,17 @@ pub(crate) fn query(bench: &mut Bench<'_>) -> Outcome {
         same("state", State::Running as u64, bench::query(lpar)?.state)?;
     }
     for lpar in partition::CLIENT..=partition::LAST {
-        is(lpar, lpar, 32 << 20, Privileges::empty())?;
+        is(lpar, lpar, own.memory, Privileges::empty())?;
         same("state", State::Stopped as u64, bench::query(lpar)?.state)?;
     }
-    for lpar in [0, partition::LAST + 1, 99, 1 << 16 | 1, 1 << 32 | 1, u64::MAX - 1] {
+    for lpar in [
+        0,
+        partition::LAST + 1,
+        99,
+        1 << 16 | 1,
+        1 << 32 | 1,
+        u64::MAX - 1,
+    ] {
         refused("a partition", Status::Parameter, hcall::lpar_query(lpar))?;
     }
     Ok(())
@@ -72,7 +79,11 @@ pub(crate) fn states(_: &mut Bench<'_>) -> Outcome {
     // Oneself, whom nobody could resume.
     for lpar in [LPAR_SELF, partition::SUITE] {
         refused("pause oneself", Status::Parameter, hcall::lpar_pause(lpar))?;
-        refused("resume oneself", Status::Parameter, hcall::lpar_resume(lpar))?;
+        refused(
+            "resume oneself",
+            Status::Parameter,
+            hcall::lpar_resume(lpar),
+        )?;
         for token in [H_LPAR_RESET, H_LPAR_START] {
             let mut registers = [token, lpar, 0x100, 0, 0, 0, 0, 0, 0, 0];
             // SAFETY: refused.
@@ -97,9 +108,17 @@ pub(crate) fn exit_codes(bench: &mut Bench<'_>) -> Outcome {
         bench.start(client, job)?;
         same("exit code", code, bench.wait(client)?)?;
         refused("resume", Status::Busy, hcall::lpar_resume(client))?;
-        refused("start", Status::Busy, hcall::lpar_start(client, MANIFEST_ENTRY, 0))?;
+        refused(
+            "start",
+            Status::Busy,
+            hcall::lpar_start(client, MANIFEST_ENTRY, 0),
+        )?;
         hcall::lpar_reset(client).must("reset")?;
-        same("exit code after a reset", 0, bench::query(client)?.exit_code)?;
+        same(
+            "exit code after a reset",
+            0,
+            bench::query(client)?.exit_code,
+        )?;
     }
     Ok(())
 }
@@ -122,7 +141,14 @@ pub(crate) fn a_crash_is_an_end(bench: &mut Bench<'_>) -> Outcome {
 /// Zeros are no instructions, at the entry and at the vectors: the guest interrupts itself for ever.
 pub(crate) fn a_runaway_is_paused(_: &mut Bench<'_>) -> Outcome {
     let empty = partition::EMPTY;
-    for entry in [MANIFEST_ENTRY, 0x100, 0, 32 << 20, 0x2000_0000, u64::MAX - 3] {
+    for entry in [
+        MANIFEST_ENTRY,
+        0x100,
+        0,
+        64 << 20,
+        0x2000_0000,
+        u64::MAX - 3,
+    ] {
         hcall::lpar_start(empty, entry, 0).must("start")?;
         for _ in 0..5 {
             cpu::cede(10 * TICKS_PER_MS);
@@ -161,7 +187,11 @@ pub(crate) fn a_restored_vrma(bench: &mut Bench<'_>) -> Outcome {
             .open(client, OpenFlags::WRITE, 0)
             .must("open to write")?
             .handle;
-        same("bytes", records.bytes(), records.write(writer, WRITE.bytes())?)?;
+        same(
+            "bytes",
+            records.bytes(),
+            records.write(writer, WRITE.bytes())?,
+        )?;
         bench.close(writer).must("close")?;
         bench.run(client, job::END)?;
         // Those, and the one that the runtime makes for its program.

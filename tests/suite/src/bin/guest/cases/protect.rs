@@ -3,9 +3,7 @@
 use realhpt_pseries::{
     abi::{Flags, Status},
     hcall,
-    mmu::pte::{
-        PP_READ_ONLY, PP_READ_WRITE, R_KEY_HI, R_KEY_LO, R_M, R_N, R_PP, R_PP0,
-    },
+    mmu::pte::{PP_READ_ONLY, PP_READ_WRITE, R_KEY_HI, R_KEY_LO, R_M, R_N, R_PP, R_PP0},
 };
 
 use super::enter::{NOBODY, NOWHERE, outside, small};
@@ -16,7 +14,9 @@ use crate::{
 
 /// Dword 1's bits as the call's flags have them (LoPAR 14.5.4.1.6): pp0 and the upper key bits are elsewhere.
 pub(crate) fn flags(bits: u64) -> Flags {
-    Flags::from_bits_retain((bits & R_PP0) >> 55 | (bits & R_KEY_HI) >> 48 | bits & (R_KEY_LO | R_N | R_PP))
+    Flags::from_bits_retain(
+        (bits & R_PP0) >> 55 | (bits & R_KEY_HI) >> 48 | bits & (R_KEY_LO | R_N | R_PP),
+    )
 }
 
 pub(crate) fn every_bit(bench: &mut Bench<'_>) -> Outcome {
@@ -79,11 +79,7 @@ pub(crate) fn by_avpn(bench: &mut Bench<'_>) -> Outcome {
 pub(crate) fn what_is_not_there(bench: &mut Bench<'_>) -> Outcome {
     let ptex = bench.free_group()?;
     for by in [Flags::empty(), Flags::AVPN] {
-        refused(
-            "a free slot",
-            Status::NotFound,
-            hcall::protect(by, ptex, 0),
-        )?;
+        refused("a free slot", Status::NotFound, hcall::protect(by, ptex, 0))?;
     }
     Ok(())
 }

@@ -11,8 +11,8 @@ use realhpt_suite::{job, partition};
 use super::protect::flags;
 use crate::{
     bench::{Bench, Mapped, load, store, store_real, try_fetch},
-    code::RETURN,
     client,
+    code::RETURN,
     stream::{self, READ, read_pass},
     trouble::{Must as _, Outcome, holds, same},
 };
@@ -118,7 +118,11 @@ pub(crate) fn a_new_entry_starts_without(bench: &mut Bench<'_>) -> Outcome {
 
 /// The suite reads its own table: what it does between passes, hardware's bits included, comes once.
 pub(crate) fn a_later_pass_harvests_them(bench: &mut Bench<'_>) -> Outcome {
-    let pages = [bench.small_page()?, bench.small_page()?, bench.small_page()?];
+    let pages = [
+        bench.small_page()?,
+        bench.small_page()?,
+        bench.small_page()?,
+    ];
     let [loaded, stored, idle] = pages;
     let reader = bench
         .open(LPAR_SELF, OpenFlags::empty(), 0)
@@ -186,7 +190,11 @@ pub(crate) fn a_paused_partition_has_given_them(bench: &mut Bench<'_>) -> Outcom
     holds("clean", pass.slots, pass.clean)?;
     same("pending", 0, pass.pending)?;
     let reference = used_pages(&stream::first_pass(client)?, [0; 4]);
-    same("a new reader's", u64::from(true), u64::from(reference == used))
+    same(
+        "a new reader's",
+        u64::from(true),
+        u64::from(reference == used),
+    )
 }
 
 /// R and C of the client's pages, as far as a pass has them.

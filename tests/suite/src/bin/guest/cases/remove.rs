@@ -14,7 +14,11 @@ use crate::{
 
 /// The entry in the slot is this one.
 fn holds_entry(ptex: u64, dw0: u64) -> Outcome {
-    same("the entry in the slot", dw0, hcall::read(ptex).must("read")?.0)
+    same(
+        "the entry in the slot",
+        dw0,
+        hcall::read(ptex).must("read")?.0,
+    )
 }
 
 pub(crate) fn gives_the_entry_back(bench: &mut Bench<'_>) -> Outcome {
@@ -36,7 +40,9 @@ pub(crate) fn by_avpn(bench: &mut Bench<'_>) -> Outcome {
     }
     holds_entry(ptex, page.entry.dw0)?;
     same("still mapped", load(page.ea), load(page.ea))?;
-    hcall::remove(Flags::AVPN, ptex, tag).must("its AVPN").map(drop)
+    hcall::remove(Flags::AVPN, ptex, tag)
+        .must("its AVPN")
+        .map(drop)
 }
 
 pub(crate) fn by_andcond(bench: &mut Bench<'_>) -> Outcome {
@@ -55,7 +61,9 @@ pub(crate) fn by_andcond(bench: &mut Bench<'_>) -> Outcome {
     )?;
     holds_entry(ptex, dw0)?;
     // The bits of the hypervisor's own do not show through.
-    hcall::remove(Flags::ANDCOND, ptex, 0x60).must("no bit in common").map(drop)
+    hcall::remove(Flags::ANDCOND, ptex, 0x60)
+        .must("no bit in common")
+        .map(drop)
 }
 
 pub(crate) fn what_is_not_there(bench: &mut Bench<'_>) -> Outcome {

@@ -73,12 +73,16 @@ fn against_client(
 }
 
 pub(crate) fn registers_are_kept_apart(bench: &mut Bench<'_>) -> Outcome {
-    against_client(bench, job::KEEP_REGISTERS, |round| keep_registers(0x5111 + round))
+    against_client(bench, job::KEEP_REGISTERS, |round| {
+        keep_registers(0x5111 + round)
+    })
 }
 
 pub(crate) fn segments_are_kept_apart(bench: &mut Bench<'_>) -> Outcome {
     map_segment(bench)?;
-    against_client(bench, job::KEEP_SEGMENTS, |round| keep_segment(0x5222_0000 + round))
+    against_client(bench, job::KEEP_SEGMENTS, |round| {
+        keep_segment(0x5222_0000 + round)
+    })
 }
 
 /// The client sets everything it can to all ones and works on; the suite waits, and finds its own settings.

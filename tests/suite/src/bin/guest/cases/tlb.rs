@@ -2,7 +2,7 @@
 
 use realhpt_pseries::{
     hcall::hcall,
-    mmu::pte::{Page, PP_READ_ONLY, PP_READ_WRITE, R_C, R_R},
+    mmu::pte::{PP_READ_ONLY, PP_READ_WRITE, Page, R_C, R_R},
 };
 use realhpt_suite::raw;
 
@@ -50,7 +50,11 @@ pub(crate) fn an_entry_removed_without_the_sequence_stays(bench: &mut Bench<'_>)
     flush(&page)?;
     let fault = faulted("a load after the sequence", 0x300, try_load(page.ea))?;
     same("DSISR", 0x4000_0000, fault.dsisr)?;
-    let fault = faulted("a store after the sequence", 0x300, try_store(page.ea, 0x33))?;
+    let fault = faulted(
+        "a store after the sequence",
+        0x300,
+        try_store(page.ea, 0x33),
+    )?;
     same("DSISR of the store", 0x4200_0000, fault.dsisr)?;
     poke(&page, dw0, dw1)?;
     same("a load by the entry again", 0x22, load(page.ea))
@@ -64,7 +68,11 @@ pub(crate) fn a_permission_taken_without_the_sequence_stays(bench: &mut Bench<'_
     store(page.ea, 0x22);
     same("memory", 0x22, load_real(page.ra))?;
     flush(&page)?;
-    let fault = faulted("a store after the sequence", 0x300, try_store(page.ea, 0x33))?;
+    let fault = faulted(
+        "a store after the sequence",
+        0x300,
+        try_store(page.ea, 0x33),
+    )?;
     same("DSISR", 0x0a00_0000, fault.dsisr)?;
     same("a load after the sequence", 0x22, load(page.ea))
 }
@@ -77,11 +85,32 @@ pub(crate) fn r_and_c_taken_without_the_sequence_stay_away(bench: &mut Bench<'_>
     poke(&page, dw0, dw1 & !(R_R | R_C))?;
     store(page.ea, 0x22);
     let (_, later) = peek(&page)?;
-    same("R and C that hardware believes are set", 0, later & (R_R | R_C))?;
+    same(
+        "R and C that hardware believes are set",
+        0,
+        later & (R_R | R_C),
+    )?;
     flush(&page)?;
     store(page.ea, 0x33);
     let (_, later) = peek(&page)?;
     same("R and C set again", R_R | R_C, later & (R_R | R_C))
+}
+
+/// An address that the machine has nothing at: a machine check that came with the guest running is the guest's.
+pub(crate) fn a_machine_check_is_the_guests_own(bench: &mut Bench<'_>) -> Outcome {
+    let page = bench.small_page()?;
+    let (dw0, dw1) = peek(&page)?;
+    let nowhere = 0x0000_7fff_ffff_f000;
+    poke(
+        &page,
+        dw0,
+        dw1 & 0xfff | dw1 & 0x0e00_0000_0000_0000 | nowhere,
+    )?;
+    faulted("a load", 0x200, try_load(page.ea))?;
+    poke(&page, dw0, dw1)?;
+    flush(&page)?;
+    store(page.ea, 0x55);
+    same("memory", 0x55, load_real(page.ra))
 }
 
 /// In hardware's format of this processor, with a host real address, and none of the guest's attributes lost.
@@ -100,11 +129,19 @@ pub(crate) fn the_real_entry_is_what_it_should_be(bench: &mut Bench<'_>) -> Outc
             same("B in dword 1", b, dw1 >> 58 & 3)?;
         }
         let fields = 0xfff;
-        same("below the page number", page.entry.dw1 & fields | R_R, dw1 & fields)?;
+        same(
+            "below the page number",
+            page.entry.dw1 & fields | R_R,
+            dw1 & fields,
+        )?;
         let page_number = 0x01ff_ffff_ffff_f000;
         let (guest, host) = (page.entry.dw1 & page_number, dw1 & page_number);
         holds("host real address", host, host != guest)?;
-        same("LP and offset in a 16M page", guest & 0xff_f000, host & 0xff_f000)?;
+        same(
+            "LP and offset in a 16M page",
+            guest & 0xff_f000,
+            host & 0xff_f000,
+        )?;
     }
     Ok(())
 }

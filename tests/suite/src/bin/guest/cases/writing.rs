@@ -10,8 +10,8 @@ use realhpt_suite::{job, partition};
 use crate::{
     bench::Bench,
     stream::{
-        RUNS, Records, Samples, WRITE, first_pass, is_sample_table, read_piece,
-        restore_samples, sample, sample_table,
+        RUNS, Records, Samples, WRITE, first_pass, is_sample_table, read_piece, restore_samples,
+        sample, sample_table,
     },
     trouble::{Must as _, Outcome, holds, refused, same},
 };
@@ -77,7 +77,11 @@ pub(crate) fn bad_buffers(bench: &mut Bench<'_>) -> Outcome {
         refused("a buffer", Status::Parameter, result)?;
     }
     same("entries", 0, first_pass(TABLE)?.valid)?;
-    same("bytes", records.bytes(), records.write(handle, WRITE.bytes())?)?;
+    same(
+        "bytes",
+        records.bytes(),
+        records.write(handle, WRITE.bytes())?,
+    )?;
     is_sample_table(&first_pass(TABLE)?)
 }
 
@@ -91,7 +95,11 @@ pub(crate) fn one_writer(bench: &mut Bench<'_>) -> Outcome {
     holds("another handle", third, third != first)?;
     let stale = hpt_write(first, WRITE.address(), 8);
     refused("a closed handle", Status::Parameter, stale)?;
-    refused("read from a writer", Status::Parameter, read_piece(third, 4096))?;
+    refused(
+        "read from a writer",
+        Status::Parameter,
+        read_piece(third, 4096),
+    )?;
 
     let own = bench.open(LPAR_SELF, OpenFlags::WRITE, 0);
     refused("one's own table", Status::Busy, own)?;
@@ -243,7 +251,11 @@ pub(crate) fn overwrites_and_invalidates(bench: &mut Bench<'_>) -> Outcome {
     // All of the table, and an entry before its invalid run.
     let mut records = Records::new();
     records.record(0, Samples(9..10), SLOTS - 1);
-    same("bytes", records.bytes(), records.write(handle, WRITE.bytes())?)?;
+    same(
+        "bytes",
+        records.bytes(),
+        records.write(handle, WRITE.bytes())?,
+    )?;
     bench.close(handle).must("close")?;
     let pass = first_pass(TABLE)?;
     same("entries", 1, pass.valid)?;
@@ -259,12 +271,18 @@ pub(crate) fn statistics(bench: &mut Bench<'_>) -> Outcome {
     same("writers", 0, before.writers)?;
     same("pending", 0, before.pending)?;
     // At most nine bytes a slot, all reader slots included.
-    holds("bytes beside the table", before.beside, (8 * SLOTS..=9 * SLOTS).contains(&before.beside))?;
-    let reader = bench
-        .open(TABLE, OpenFlags::empty(), 0)
-        .must("open")?;
+    holds(
+        "bytes beside the table",
+        before.beside,
+        (8 * SLOTS..=9 * SLOTS).contains(&before.beside),
+    )?;
+    let reader = bench.open(TABLE, OpenFlags::empty(), 0).must("open")?;
     same("order of the stream", 18, reader.order)?;
-    same("generation of the stream", before.generation, reader.generation)?;
+    same(
+        "generation of the stream",
+        before.generation,
+        reader.generation,
+    )?;
     open(bench)?;
     let during = hcall::hpt_stat(TABLE).must("statistics")?;
     same("readers", 1, during.readers)?;
@@ -272,7 +290,11 @@ pub(crate) fn statistics(bench: &mut Bench<'_>) -> Outcome {
     bench.close(reader.handle).must("close")?;
     hcall::lpar_reset(TABLE).must("reset")?;
     let after = hcall::hpt_stat(TABLE).must("statistics")?;
-    holds("generation after a reset", after.generation, after.generation != before.generation)?;
+    holds(
+        "generation after a reset",
+        after.generation,
+        after.generation != before.generation,
+    )?;
     let own = hcall::hpt_stat(LPAR_SELF).must("one's own")?;
     same("one's own order", bench.runtime.partition.order, own.order)?;
     refused("a partition", Status::Parameter, hcall::hpt_stat(99))

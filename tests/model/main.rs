@@ -1,0 +1,166 @@
+//! Holds the engine to a model: a map from slot to entry, written from PAPR and the stream's contract alone.
+//!
+//! * Random sequences of hypercalls, good and bad, in both formats: every status and result is the model's.
+//! * Up to four readers, each with its own filter, start and buffer sizes, interleaved with the calls and with
+//!   hardware that sets R and C, at any time and at the last moment: a first pass says each slot from its start
+//!   on once and in order; a later pass says what changed since and nothing else; whatever is said is what the
+//!   table holds then; a pass that nothing interrupts leaves the reader's copy equal to the table; CLEAN is
+//!   never said while something is due; pending is what is due, exactly when the partition is paused.
+//! * Streams written: records good and hostile, cut anywhere: what is consumed is applied and nothing else is,
+//!   the first bad entry's index is right; a table read and restored, in the other format too, is the same.
+//!
+//! The sequences are drawn from a fixed seed, so each run is the same; a failing one is shown shrunk.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod machine;
+mod ops;
+mod writes;
+
+use common::stream::{Image, encode, records_of, said};
+use common::world::{BUFFER_SIZE, CLIENT, CLIENT_MEMORY, CLIENT_WINDOW, World};
+use machine::Model;
+use ops::op;
+use proptest::collection::vec;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use realhpt::hcall::abi::{self, Status};
+use realhpt::table::Format;
+
+const FORMATS: [Format; 2] = [Format::V2_07, Format::V3_0];
+
+const SLOTS: u64 = 1 << 14;
+
+const EXACT: u64 = 1 << 39;
+
+const READ_4: u64 = 1 << 37;
+
+const AVPN: u64 = 1 << 31;
+
+const ANDCOND: u64 = 1 << 30;
+
+const BOLTED: u64 = 0x10;
+
+const R: u64 = 0x100;
+
+const C: u64 = 0x80;
+
+fn runner(cases: u32) -> TestRunner {
+    let config = Config {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 400,
+        ..Config::default()
+    };
+    TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
+}
+
+/// Where the memory of the entry's page is: all of it, none, or it does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Page {
+    Memory,
+    Nothing,
+    Misfit,
+}
+
+fn page(v: u64, r: u64) -> Option<Page> {
+    let shift = match (v & 4 != 0, r >> 12 & 0xf, r >> 16 & 0xf) {
+        (false, ..) => 12,
+        (true, 0, 0) | (true, 8, 0 | 3) => 24,
+        (true, 1 | 7, _) => 16,
+        (true, 3, 0) => 34,
+        _ => return None,
+    };
+    let (bytes, at) = (1 << shift, r & 0x0fff_ffff_ffff_f000 >> shift << shift);
+    let regions = [(0, CLIENT_MEMORY), (CLIENT_WINDOW.0, CLIENT_WINDOW.2)];
+    let within = |&&(start, size): &&(u64, u64)| start <= at && at - start < size;
+    Some(match regions.iter().find(within) {
+        None => Page::Nothing,
+        Some((start, size)) if size - (at - start) >= bytes => Page::Memory,
+        Some(_) => Page::Misfit,
+    })
+}
+
+/// An entry as a guest gives it, if it can be one: as the guest is shown it, and whether hardware may use it.
+fn entered(v: u64, r: u64, format: Format) -> Option<(u64, u64, bool)> {
+    let usable = match page(v, r)? {
+        Page::Memory => true,
+        Page::Nothing => false,
+        Page::Misfit => return None,
+    };
+    if v >> 62 > 1 {
+        return None;
+    }
+    let kept = match format {
+        Format::V2_07 => !0x60,
+        Format::V3_0 => 0xc00f_ffff_ffff_ff9f,
+    };
+    Some((v & kept | 1, r & !(1 << 62), usable))
+}
+
+#[test]
+fn calls_and_readers_do_as_the_model() {
+    for format in FORMATS {
+        runner(48)
+            .run(&vec(op(), 1..250), |ops| {
+                let mut model = Model::new(format);
+                for op in ops {
+                    model.step(op);
+                }
+                model.finish();
+                Ok(())
+            })
+            .unwrap();
+    }
+}
+
+/// Every slot holds an entry whose R and C may still come: as much work as a table can be for a reader.
+#[test]
+fn a_table_full_of_unsettled_entries_is_read_to_the_end() {
+    let world = World::leaked(18, Format::V3_0);
+    let fresh = |slot: u64| {
+        (
+            0x4000_0000_0000_0081 | slot << 12,
+            (slot & 0xfff) << 12 | 0x12,
+        )
+    };
+    let image: Image = (0..SLOTS).map(|slot| (slot, fresh(slot))).collect();
+    world.restore(CLIENT, &encode(&records_of(&image, SLOTS)));
+    let reader = world.open(CLIENT, 0, 0);
+    let pass = world.pass(reader, BUFFER_SIZE);
+    assert!(said(&pass.records).eq(image.iter().map(|(&slot, &entry)| (slot, Some(entry)))));
+    for (bits, length) in [(R, 400), (C, BUFFER_SIZE)] {
+        for _ in 0..2 {
+            let pass = world.pass(reader, length);
+            assert_eq!(
+                (pass.records.len(), pass.clean),
+                (0, true),
+                "nothing changed"
+            );
+        }
+        for slot in 0..SLOTS {
+            world.touch(slot, bits);
+        }
+        let pass = world.pass(reader, length);
+        assert!(
+            said(&pass.records).map(|(slot, _)| slot).eq(0..SLOTS),
+            "each once"
+        );
+        assert!(said(&pass.records).all(|(_, entry)| entry.unwrap().1 & bits != 0));
+    }
+    assert!(world.pass(reader, 24).clean);
+    // R comes back with another entry in each: all of it again, for a reader that stops at every one.
+    world.restore(CLIENT, &encode(&records_of(&image, SLOTS)));
+    assert!(
+        said(&world.pass(reader, 24).records)
+            .map(|(slot, _)| slot)
+            .eq(0..SLOTS)
+    );
+    assert_eq!(world.control(abi::H_LPAR_RESET, CLIENT), Status::Success);
+    assert!(world.image(CLIENT).is_empty());
+}

@@ -1,0 +1,184 @@
+//! What stands in the table at the moment of each barrier.
+
+use std::sync::Mutex;
+
+use crate::common::world::{CLIENT, CLIENT_HOST, Store, World, recording};
+use crate::{ABSENT, C, ENTRIES, FORMATS, HVLOCK, LPID, M, NOWHERE, R, VALID, enter};
+use realhpt::addr::{HostReal, Lpid};
+use realhpt::arch::Machine;
+use realhpt::arch::host::{Event, Recording};
+use realhpt::hcall::abi;
+use realhpt::table::Format;
+
+type Hook = Box<dyn Fn(Event) + Send>;
+
+/// A machine that lets the test look at the table at each event.
+struct Probe {
+    inner: Recording,
+    hook: Mutex<Option<Hook>>,
+}
+
+impl Probe {
+    fn see(&self, event: Event) {
+        if let Some(hook) = &*self.hook.lock().unwrap() {
+            hook(event);
+        }
+    }
+}
+
+impl Machine for Probe {
+    fn ptesync(&self) {
+        self.see(Event::Ptesync);
+    }
+    fn tlbie(&self, rb: u64, lpid: Lpid) {
+        self.see(Event::Tlbie(rb, lpid));
+    }
+    fn tlbsync(&self) {
+        self.see(Event::Tlbsync);
+    }
+    fn flush_lpid(&self, lpid: Lpid) {
+        self.see(Event::FlushLpid(lpid));
+    }
+    fn eieio(&self) {
+        self.see(Event::Eieio);
+    }
+    fn load(&self, at: HostReal) -> u64 {
+        self.inner.load(at)
+    }
+    fn store(&self, at: HostReal, value: u64) {
+        self.inner.store(at, value);
+    }
+}
+
+/// What stood in a slot at an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Moment {
+    event: Event,
+    dword0: u64,
+    dword1: u64,
+    unsettled: bool,
+    occupied: bool,
+}
+
+/// What stands in `slot` at each event of `act`.
+fn moments(world: &'static World<'static, Probe>, slot: u64, act: impl FnOnce()) -> Vec<Moment> {
+    static SEEN: Mutex<Vec<Moment>> = Mutex::new(Vec::new());
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock();
+    SEEN.lock().unwrap().clear();
+    *world.system.machine.hook.lock().unwrap() = Some(Box::new(move |event| {
+        let table = world.client().table();
+        let (dword0, dword1) = world.real(slot);
+        let (unsettled, occupied) = (
+            table.unsettled().contains(slot),
+            table.occupied().contains(slot),
+        );
+        SEEN.lock().unwrap().push(Moment {
+            event,
+            dword0,
+            dword1,
+            unsettled,
+            occupied,
+        });
+    }));
+    act();
+    *world.system.machine.hook.lock().unwrap() = None;
+    SEEN.lock().unwrap().clone()
+}
+
+fn probed(format: Format) -> &'static World<'static, Probe> {
+    let store = Box::leak(Box::new(Store::pair(18)));
+    let probe = Probe {
+        inner: recording(),
+        hook: Mutex::new(None),
+    };
+    Box::leak(Box::new(World::on(probe, store, format)))
+}
+
+#[test]
+fn an_entry_shows_itself_last() {
+    for format in FORMATS {
+        let world = probed(format);
+        for (rc, unsettled) in [(0, true), (R, true), (C, true), (R | C, false)] {
+            let slot = 0x100 + rc;
+            let v = 0x1234_5678_9a85;
+            let seen = moments(world, slot, || enter(world, slot, v, 0xabc_1012 | rc));
+            let dword1 = CLIENT_HOST + 0xabc_1012 + rc;
+            let before = Moment {
+                event: Event::Eieio,
+                dword0: 0,
+                dword1,
+                unsettled,
+                occupied: true,
+            };
+            let after = Moment {
+                event: Event::Ptesync,
+                dword0: v,
+                ..before
+            };
+            assert_eq!(seen, [before, after], "{format:?}: {seen:x?}");
+        }
+        // Read-only: C cannot come.
+        let seen = moments(world, 8, || {
+            enter(world, 8, 0x1234_5678_9a85, 0xabc_1013 | R)
+        });
+        assert!(seen.iter().all(|moment| !moment.unsettled));
+        // Absent: the same order, and nothing hardware could set.
+        let seen = moments(world, 9, || {
+            enter(world, 9, 0x1234_5678_9a81, NOWHERE | M | 2)
+        });
+        let state: Vec<_> = seen
+            .iter()
+            .map(|moment| (moment.event, moment.dword0, moment.unsettled))
+            .collect();
+        let absent = 0x1234_5678_9a80 | ABSENT;
+        assert_eq!(
+            state,
+            [(Event::Eieio, 0, false), (Event::Ptesync, absent, false)]
+        );
+    }
+}
+
+#[test]
+fn an_entry_is_invalid_and_locked_until_it_is_flushed() {
+    for format in FORMATS {
+        let world = probed(format);
+        let [(slot, v, r, rb), ..] = ENTRIES;
+        enter(world, slot, v, r);
+        let [dword0, dword1] = <[u64; 2]>::from(world.real(slot));
+        let held = |event| Moment {
+            event,
+            dword0: dword0 & !VALID | HVLOCK,
+            dword1,
+            unsettled: true,
+            occupied: true,
+        };
+        let sequence = [Event::Ptesync, Event::Tlbie(rb, LPID), Event::Tlbsync].map(held);
+        let seen = moments(world, slot, || {
+            world.call(CLIENT, abi::H_REMOVE, &[0, slot, 0]).ok();
+        });
+        assert_eq!(seen, sequence, "{format:?}");
+        assert!(!world.client().table().occupied().contains(slot));
+        assert!(!world.client().table().unsettled().contains(slot));
+
+        // H_PROTECT: from read-only with R (settled) to writable: unsettled before VALID comes back.
+        enter(world, slot, v, r | R | 3);
+        assert!(!world.client().table().unsettled().contains(slot));
+        let seen = moments(world, slot, || {
+            world.call(CLIENT, abi::H_PROTECT, &[2, slot, 0]).ok();
+        });
+        let [.., before, after] = seen.as_slice() else {
+            panic!("{seen:?}")
+        };
+        assert_eq!(
+            (before.event, before.dword0),
+            (Event::Eieio, dword0 & !VALID | HVLOCK)
+        );
+        assert_eq!(
+            (before.dword1 & 3, before.unsettled),
+            (2, true),
+            "dword 1 and unsettled first"
+        );
+        assert_eq!((after.event, after.dword0), (Event::Ptesync, dword0));
+    }
+}
