@@ -106,7 +106,7 @@ fn entered(v: u64, r: u64, format: Format) -> Option<(u64, u64, bool)> {
 #[test]
 fn calls_and_readers_do_as_the_model() {
     for format in FORMATS {
-        runner(48)
+        runner(36)
             .run(&vec(op(), 1..250), |ops| {
                 let mut model = Model::new(format);
                 for op in ops {

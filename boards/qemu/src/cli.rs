@@ -41,6 +41,8 @@ pub enum Command {
     /// QEMU counts instructions, so every run gives the same numbers. A ratio of 2 means that Linux takes twice as
     /// many instructions for the same work.
     Bench(Bench),
+    /// Fetches what the other commands and the tests need, if it is missing, and does no more.
+    Setup,
 }
 
 /// What `roundtrip` takes.

@@ -6,5 +6,5 @@
 //! on two processors; loom runs every interleaving up to a bound on preemptions.
 //!
 //! A package of its own, so that the build with `--cfg loom` has few dependencies. The test
-//! `interleavings` of the root package runs it.
+//! `packages` of the root package runs it.
 #![no_std]
