@@ -74,7 +74,7 @@ pub enum Backing {
 }
 
 /// Bound on the regions of one partition.
-pub const MAX_REGIONS: usize = 4;
+pub const MAX_REGIONS: usize = 8;
 
 /// The regions of a partition, which do not overlap in the guest's addresses.
 #[derive(Clone, Debug, Default)]

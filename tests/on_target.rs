@@ -106,7 +106,7 @@ impl Run {
         match reported.cases.get(name) {
             Some(Ok(())) => Ok(()),
             Some(Err(why)) => Err(why.into()),
-            None => Err(format!("it was not reported\n{}", reported.evidence()).into()),
+            None => Err(reported.missing(name).into()),
         }
     }
 
@@ -179,6 +179,15 @@ impl Run {
 }
 
 impl Reported {
+    /// Why a case is missing. The first one that is tells all; those after it were never come to.
+    fn missing(&self, name: &str) -> String {
+        let first = CASES.iter().find(|case| !self.cases.contains_key(**case));
+        match first {
+            Some(&first) if first != name => format!("the run broke off in {first}"),
+            _ => format!("it was not reported\n{}", self.evidence()),
+        }
+    }
+
     fn evidence(&self) -> String {
         format!("{}\n{}", self.complaints.join("\n"), self.tails)
     }

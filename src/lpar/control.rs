@@ -23,9 +23,21 @@ pub struct Start {
     pub r3: u64,
 }
 
+/// How far a partition that does not run has been quieted: its translations dropped, its R and C merged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quiet {
+    /// It ran since, or never was.
+    No,
+    /// Its translations are dropped; R and C are merged in slots below this one.
+    Below(u64),
+    /// All is done.
+    Yes,
+}
+
 #[derive(Debug)]
 struct Inner {
     state: State,
+    quiet: Quiet,
     /// Asked for and not yet carried out by the board.
     start: Option<Start>,
     /// Writes in flight.
@@ -62,6 +74,7 @@ impl Control {
     pub fn new() -> Self {
         Self(Mutex::new(Inner {
             state: State::Stopped,
+            quiet: Quiet::No,
             start: None,
             writes: 0,
             exit_code: 0,
@@ -116,7 +129,7 @@ impl Control {
             return Err(Status::Busy);
         }
         prepare()?;
-        inner.state = State::Running;
+        (inner.state, inner.quiet) = (State::Running, Quiet::No);
         inner.start = Some(start);
         Ok(())
     }
@@ -127,11 +140,21 @@ impl Control {
         self.0.lock().start.take()
     }
 
-    /// Takes a running partition out of its turn; nothing for one that does not run.
-    pub fn pause(&self) {
+    /// Takes a running partition out of its turn, nothing for one that does not run; how far it has been
+    /// quieted since it ran.
+    pub fn pause(&self) -> Quiet {
         let mut inner = self.0.lock();
         if inner.state == State::Running {
             inner.state = State::Paused;
+        }
+        inner.quiet
+    }
+
+    /// Notes how far a partition that does not run has been quieted.
+    pub fn set_quiet(&self, quiet: Quiet) {
+        let mut inner = self.0.lock();
+        if inner.state != State::Running {
+            inner.quiet = quiet;
         }
     }
 
@@ -144,7 +167,7 @@ impl Control {
         if inner.state != State::Paused || inner.writes != 0 || inner.reset_at.is_some() {
             return Err(Status::Busy);
         }
-        inner.state = State::Running;
+        (inner.state, inner.quiet) = (State::Running, Quiet::No);
         Ok(())
     }
 

@@ -1,14 +1,14 @@
 //! A partition: its description, its table, the streams over it and its control.
 
-use super::control::{Control, Start};
+use super::control::{Control, Quiet, Start};
 use super::vrma;
 use crate::addr::{GuestReal, Lpid};
 use crate::arch::Machine;
 use crate::hcall::abi::{Privileges, State, Status};
 use crate::memory::{Region, Regions};
-use crate::stream::{Readers, Writer};
+use crate::stream::{Budget, Readers, Writer};
 use crate::sync::Mutex;
-use crate::table::bitmap::{WORD, ones};
+use crate::table::bitmap::{BLOCK, WORD, ones};
 use crate::table::hpte::Format;
 use crate::table::{Memory, Table, tlb};
 
@@ -48,10 +48,14 @@ pub struct Partition<'m> {
     control: Control,
 }
 
-/// Slots that one piece of a reset or of a pause looks at.
+/// Slots that one piece of a reset looks at.
 const PIECE: u64 = 1 << 16;
-/// Entries that one piece of a reset removes, or of a pause merges, at most.
-const PIECE_ENTRIES: u64 = 256;
+/// Entries that one piece of a reset removes, at most.
+const PIECE_ENTRIES: u64 = 128;
+/// Work of a pause, in about instructions: to pass a block or a word, to look at an entry, to merge its R and C.
+const BLOCK_WORK: u64 = 12;
+const LOOK_WORK: u64 = 40;
+const MERGE_WORK: u64 = 160;
 
 impl<'m> Partition<'m> {
     /// A stopped partition with an empty table in `memory`, which is zeroed.
@@ -136,30 +140,54 @@ impl<'m> Partition<'m> {
     /// # Errors
     /// [`Status::Continue`] when there is more to do.
     pub fn pause<M: Machine>(&self, machine: &M) -> Result<(), Status> {
-        self.control.pause();
-        machine.flush_lpid(self.description.lpid);
-        let mut work = PIECE_ENTRIES;
+        let from = match self.control.pause() {
+            Quiet::No => {
+                machine.flush_lpid(self.description.lpid);
+                0
+            }
+            Quiet::Below(slot) => slot,
+            Quiet::Yes => self.table.order().slots(),
+        };
+        if let Some(reached) = self.merge(from) {
+            self.control.set_quiet(Quiet::Below(reached));
+            return Err(Status::Continue);
+        }
+        self.control.set_quiet(Quiet::Yes);
+        if self.readers.share_out(&self.table) {
+            Ok(())
+        } else {
+            Err(Status::Continue)
+        }
+    }
+
+    /// Merges R and C into the guest view in the unsettled entries from slot `from` on; where it stopped.
+    fn merge(&self, from: u64) -> Option<u64> {
         let table = &self.table;
-        for block in 0..table.order().slots() / crate::table::bitmap::BLOCK {
-            for word in ones(table.unsettled().block(block)) {
-                let word = block * WORD + word;
-                for bit in ones(table.unsettled().word(word)) {
-                    let slot = table
-                        .order()
-                        .ptex(word * WORD + bit)
-                        .and_then(|ptex| table.slot(ptex));
-                    let Some(slot) = slot else { continue };
-                    if table.harvest(slot) == Some(true) {
-                        table.note_change(slot.ptex());
-                        work -= 1;
-                    }
-                    if work == 0 {
-                        return Err(Status::Continue);
+        let mut budget = Budget::of_a_call();
+        let mut slot = from;
+        while slot < table.order().slots() {
+            if table.unsettled().block(slot / BLOCK) == 0 {
+                let _ = budget.spend(BLOCK_WORK);
+                slot = (slot / BLOCK + 1) * BLOCK;
+            } else {
+                for bit in ones(table.unsettled().word(slot / WORD)) {
+                    let _ = budget.spend(LOOK_WORK);
+                    let ptex = table.order().ptex(slot / WORD * WORD + bit);
+                    let Some(place) = ptex.and_then(|ptex| table.slot(ptex)) else {
+                        continue;
+                    };
+                    if table.harvest(place) == Some(true) {
+                        table.note_change(place.ptex());
+                        let _ = budget.spend(MERGE_WORK);
                     }
                 }
+                slot = (slot / WORD + 1) * WORD;
+            }
+            if !budget.spend(BLOCK_WORK) {
+                return Some(slot);
             }
         }
-        Ok(())
+        None
     }
 
     /// Empties the table of a partition that does not run, a piece at a time. Readers and the writer of the old

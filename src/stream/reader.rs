@@ -39,9 +39,10 @@ pub struct Read {
 /// instructions.
 const BLOCK_WORK: u64 = 24;
 const IDLE_WORK: u64 = 8;
-const WORD_WORK: u64 = 16;
-const ENTRY_WORK: u64 = 48;
-const HARVEST_WORK: u64 = 96;
+const WORD_WORK: u64 = 32;
+const ENTRY_WORK: u64 = 160;
+const UNSETTLED_WORK: u64 = 70;
+const HARVEST_WORK: u64 = 160;
 
 /// Blocks that are skipped at once, at most, where there is nothing to look at.
 const IDLE: u64 = 1024;
@@ -215,7 +216,7 @@ impl<'a, M: Machine> Pass<'a, '_, '_, M> {
             let Some(place) = self.slot(slot) else {
                 continue;
             };
-            let _ = self.budget.spend(WORD_WORK);
+            let _ = self.budget.spend(UNSETTLED_WORK);
             if slot < cursor || !self.table.has_news(place) {
                 continue;
             }

@@ -24,8 +24,30 @@ use crate::table::{READERS, Table};
 /// The reader slots of one table.
 #[derive(Debug)]
 pub struct Readers<'m> {
-    slots: Mutex<[ReaderSlot<'m>; READERS]>,
+    slots: Mutex<Slots<'m>>,
 }
+
+/// The reader slots, and how far the sharing out of what is marked has come.
+#[derive(Debug)]
+struct Slots<'m> {
+    readers: [ReaderSlot<'m>; READERS],
+    round: Round,
+}
+
+/// A round over the table in which all marks are shared out, a few blocks at a time.
+#[derive(Debug, Default)]
+struct Round {
+    /// The next block to look at.
+    next: u64,
+    /// Blocks that are still to be looked at; none: what was marked before the round began is shared out.
+    left: u64,
+}
+
+/// Blocks of a round that one call looks at, and takes marks from, at most.
+const ROUND_BLOCKS: u64 = 1024;
+const ROUND_BUSY: u64 = 2;
+/// Blocks that an open takes marks from, at most.
+const OPEN_BUSY: usize = 8;
 
 /// Doublewords of a reader's own marks; only touched under the lock, so relaxed loads and stores do.
 #[derive(Clone, Copy, Debug)]
@@ -94,20 +116,23 @@ impl<'m> Readers<'m> {
     #[must_use]
     pub fn new(marks: [(&'m [AtomicU64], &'m [AtomicU64]); READERS]) -> Self {
         Self {
-            slots: Mutex::new(marks.map(|(leaf, summary)| ReaderSlot {
-                marks: OwnMarks { leaf, summary },
-                owner: None,
-                serial: 0,
-                generation: 0,
-                busy: false,
-                bolted_only: false,
-                cursor: 0,
-                pass: 0,
-                found: false,
-                kept: 0,
-                initialised: 0,
-                count: 0,
-            })),
+            slots: Mutex::new(Slots {
+                round: Round::default(),
+                readers: marks.map(|(leaf, summary)| ReaderSlot {
+                    marks: OwnMarks { leaf, summary },
+                    owner: None,
+                    serial: 0,
+                    generation: 0,
+                    busy: false,
+                    bolted_only: false,
+                    cursor: 0,
+                    pass: 0,
+                    found: false,
+                    kept: 0,
+                    initialised: 0,
+                    count: 0,
+                }),
+            }),
         }
     }
 
@@ -128,12 +153,19 @@ impl<'m> Readers<'m> {
         let mut slots = self.slots.lock();
         // Slots before the start are behind the first pass: their blocks count from now on, and what was
         // marked there until now is the other readers' alone.
+        // (Where that is more than one call may do, the new reader is told of some older changes, too.)
         let initialised = start.div_ceil(BLOCK);
-        for block in 0..initialised {
-            share_out(&mut slots, table, block);
+        let marked = (0..initialised).filter(|&block| table.changed().block(block) != 0);
+        for block in marked.take(OPEN_BUSY) {
+            share_out(&mut slots.readers, table, block);
         }
-        let free = slots.iter().filter(|reader| reader.owner.is_none()).count();
+        let free = slots
+            .readers
+            .iter()
+            .filter(|reader| reader.owner.is_none())
+            .count();
         let Some((slot, reader)) = slots
+            .readers
             .iter_mut()
             .enumerate()
             .find(|(_, reader)| reader.owner.is_none() && free > spare)
@@ -168,7 +200,7 @@ impl<'m> Readers<'m> {
         generation: u64,
     ) -> Result<InUse<'_, 'm>, Refused> {
         let mut slots = self.slots.lock();
-        let reader = find(&mut slots, slot, serial, owner)?;
+        let reader = find(&mut slots.readers, slot, serial, owner)?;
         if reader.generation != generation {
             return Err(Refused::Closed);
         }
@@ -197,7 +229,7 @@ impl<'m> Readers<'m> {
         owner: Lpid,
     ) -> Result<(), Refused> {
         let mut slots = self.slots.lock();
-        let reader = find(&mut slots, slot, serial, owner)?;
+        let reader = find(&mut slots.readers, slot, serial, owner)?;
         if reader.busy {
             return Err(Refused::Busy);
         }
@@ -211,6 +243,7 @@ impl<'m> Readers<'m> {
         for reader in self
             .slots
             .lock()
+            .readers
             .iter_mut()
             .filter(|reader| reader.owner == Some(owner))
         {
@@ -220,12 +253,18 @@ impl<'m> Readers<'m> {
         }
     }
 
+    /// Shares out more of what is marked; whether that is all of it.
+    pub fn share_out(&self, table: &Table<'_>) -> bool {
+        self.slots.lock().go_round(table)
+    }
+
     /// How many readers are open, and the slots pending for all of them together.
     #[must_use]
     pub fn open_and_pending(&self, table: &Table<'_>) -> (u64, u64) {
         let mut slots = self.slots.lock();
-        share_out_all(&mut slots, table);
+        let _ = slots.go_round(table);
         slots
+            .readers
             .iter()
             .filter(|reader| reader.owner.is_some())
             .fold((0, 0), |(open, pending), reader| {
@@ -255,12 +294,27 @@ fn share_out(slots: &mut [ReaderSlot<'_>; READERS], table: &Table<'_>, block: u6
     });
 }
 
-fn share_out_all(slots: &mut [ReaderSlot<'_>; READERS], table: &Table<'_>) {
-    if !table.take_touched() {
-        return;
-    }
-    for block in 0..table.order().slots() / BLOCK {
-        share_out(slots, table, block);
+impl Slots<'_> {
+    /// Goes on with a round; whether all that was marked before this call is shared out now. A mark in a block
+    /// that had none begins a new round.
+    fn go_round(&mut self, table: &Table<'_>) -> bool {
+        let blocks = table.order().slots() / BLOCK;
+        if table.take_touched() {
+            self.round.left = blocks;
+        }
+        let mut busy = ROUND_BUSY;
+        for _ in 0..ROUND_BLOCKS.min(self.round.left) {
+            if table.changed().block(self.round.next) != 0 {
+                if busy == 0 {
+                    break;
+                }
+                busy -= 1;
+                share_out(&mut self.readers, table, self.round.next);
+            }
+            self.round.next = (self.round.next + 1) % blocks;
+            self.round.left -= 1;
+        }
+        self.round.left == 0
     }
 }
 
@@ -368,7 +422,7 @@ impl<'m> InUse<'_, 'm> {
             clippy::indexing_slicing,
             reason = "the slot was found when the reader was taken into use"
         )]
-        act(&mut slots[self.slot])
+        act(&mut slots.readers[self.slot])
     }
 
     /// Begins to read the entries of the block that `cursor` is in, in the first pass: changes from here on
@@ -376,8 +430,8 @@ impl<'m> InUse<'_, 'm> {
     pub(super) fn enter_block(&self, table: &Table<'_>, cursor: u64) {
         let block = cursor / BLOCK;
         let mut slots = self.readers.slots.lock();
-        share_out(&mut slots, table, block);
-        let Some(reader) = slots.get_mut(self.slot) else {
+        share_out(&mut slots.readers, table, block);
+        let Some(reader) = slots.readers.get_mut(self.slot) else {
             return;
         };
         if block >= reader.initialised {
@@ -435,8 +489,8 @@ impl<'m> InUse<'_, 'm> {
     pub(super) fn take(&self, table: &Table<'_>, cursor: u64, end: u64) -> Option<(u64, u64)> {
         let block = cursor / BLOCK;
         let mut slots = self.readers.slots.lock();
-        share_out(&mut slots, table, block);
-        let reader = slots.get_mut(self.slot)?;
+        share_out(&mut slots.readers, table, block);
+        let reader = slots.readers.get_mut(self.slot)?;
         let first = cursor / WORD;
         for word in ones(reader.marks.summary(block)).map(|word| block * WORD + word) {
             let had = reader.marks.leaf(word);
@@ -466,7 +520,7 @@ impl<'m> InUse<'_, 'm> {
         if !merge() {
             return;
         }
-        for (number, reader) in slots.iter_mut().enumerate() {
+        for (number, reader) in slots.readers.iter_mut().enumerate() {
             if number != self.slot && reader.owner.is_some() {
                 reader.add(slot / WORD, 1 << (slot % WORD));
             }
@@ -477,8 +531,8 @@ impl<'m> InUse<'_, 'm> {
     /// number, and what is pending.
     pub(super) fn conclude(&self, table: &Table<'_>) -> Conclusion {
         let mut slots = self.readers.slots.lock();
-        share_out_all(&mut slots, table);
-        let Some(reader) = slots.get_mut(self.slot) else {
+        let all_told = slots.go_round(table);
+        let Some(reader) = slots.readers.get_mut(self.slot) else {
             return Conclusion {
                 pass: 0,
                 ended: false,
@@ -489,7 +543,7 @@ impl<'m> InUse<'_, 'm> {
         let ended = reader.cursor == table.order().slots();
         let pending = reader.pending(table);
         let pass = reader.pass;
-        let clean = ended && !reader.found && pending == 0;
+        let clean = ended && !reader.found && all_told && pending == 0;
         if ended {
             reader.pass += 1;
             (reader.cursor, reader.found) = (0, false);

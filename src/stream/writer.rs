@@ -27,8 +27,10 @@ use crate::table::{Table, tlb};
 pub const PIECE: usize = if cfg!(loom) { 4 } else { 256 };
 
 /// Work of one entry and of one word of an invalid run, in about instructions.
-const ENTRY_WORK: u64 = 64;
-const WORD_WORK: u64 = 16;
+const ENTRY_WORK: u64 = 240;
+const REMOVE_WORK: u64 = 220;
+const WORD_WORK: u64 = 32;
+const PIECE_WORK: u64 = 160;
 
 /// The place in the stream, between two calls.
 #[derive(Debug)]
@@ -186,6 +188,7 @@ impl Writer {
             }
         }
         let count = self.piece.len() as u64;
+        let _ = budget.spend(PIECE_WORK);
         remove(machine, table, self.index..self.index + count);
         for (ptex, &entry) in ptexes(table, self.index..self.index + count).zip(&self.piece) {
             // The slot was emptied and the partition does not run: the claim succeeds.
@@ -217,7 +220,7 @@ impl Writer {
         let occupied = ones(table.occupied().word(word))
             .filter(|bit| within(word * WORD + bit))
             .count();
-        if !budget.spend(WORD_WORK + occupied as u64 * ENTRY_WORK) {
+        if !budget.spend(WORD_WORK + occupied as u64 * REMOVE_WORK) {
             return false;
         }
         if occupied != 0 {
@@ -253,13 +256,23 @@ fn ptexes<'a>(
     slots.filter_map(|slot| table.order().ptex(slot))
 }
 
+/// The slots of a range that are occupied.
+fn occupied<'a>(
+    table: &'a Table<'_>,
+    slots: core::ops::Range<u64>,
+) -> impl Iterator<Item = Ptex> + 'a {
+    (slots.start / WORD..slots.end.div_ceil(WORD)).flat_map(move |word| {
+        let slots = slots.clone();
+        let all = ones(table.occupied().word(word)).map(move |bit| word * WORD + bit);
+        all.filter(move |slot| slots.contains(slot))
+            .filter_map(|slot| table.order().ptex(slot))
+    })
+}
+
 /// Empties the slots: at most [`PIECE`] entries, flushed in one batch.
 fn remove<M: Machine>(machine: &M, table: &Table<'_>, slots: core::ops::Range<u64>) {
     let mut batch: heapless::Vec<Stale<'_>, PIECE> = heapless::Vec::new();
-    for ptex in ptexes(table, slots) {
-        if !table.occupied().contains(ptex.raw()) {
-            continue;
-        }
+    for ptex in occupied(table, slots) {
         let Some(locked) = table.slot(ptex).and_then(|slot| slot.lock()) else {
             continue;
         };

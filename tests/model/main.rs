@@ -21,6 +21,7 @@
 mod common;
 mod machine;
 mod ops;
+mod readers;
 mod writes;
 
 use common::stream::{Image, encode, records_of, said};
