@@ -20,9 +20,10 @@ use realhpt_qemu::machine::Kind;
 use realhpt_qemu::manifest::{Manifest, Partition};
 use realhpt_qemu::session::Patience;
 use realhpt_qemu::suite::{self, Suite};
+use realhpt_qemu::tables::formats::Format;
 use realhpt_qemu::terminal::Terminal;
 use realhpt_qemu::verdict::Case;
-use realhpt_qemu::{roundtrip, setup};
+use realhpt_qemu::{roundtrip, setup, workspace};
 use realhpt_suite::{CASES, partition};
 
 /// Package of the suite.
@@ -32,6 +33,19 @@ const IMAGE: &str = "suite-image";
 const GUEST: &str = "suite-guest";
 /// What a machine may take for the whole suite.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Tables of `tests/data` that make the round trip, and the order of those that do not say it.
+const TABLES: [(&str, Option<u32>); 9] = [
+    ("qemu-htab/idle512", None),
+    ("qemu-htab/p8_idle512", None),
+    ("qemu-htab/load512", None),
+    ("qemu-htab/tinyhalf512", None),
+    ("qemu-htab/hugetlb1g", None),
+    ("qemu-htab/k4_load512", None),
+    ("kvm-streams/in_o22_0010_mixed_present", Some(22)),
+    ("kvm-streams/in_o22_0125_mixed_absent", Some(22)),
+    ("kvm-streams/in_o22_0125_mixed_present", Some(22)),
+];
 
 const MACHINES: [Kind; 3] = [Kind::Powernv8, Kind::Powernv9, Kind::Powernv10];
 
@@ -48,9 +62,14 @@ fn main() -> ExitCode {
         }
         let name = format!("{}::suite_keeps_its_plan", machine.name());
         trials.push(Trial::test(name, move || run.plan()));
-        let images = Arc::clone(&images);
-        let name = format!("{}::roundtrip_of_the_default_table", machine.name());
-        trials.push(Trial::test(name, move || round_trip(machine, &images)));
+        for (table, order) in TABLES {
+            let images = Arc::clone(&images);
+            let stem = table.rsplit('/').next().unwrap_or(table);
+            let name = format!("{}::roundtrip::{stem}", machine.name());
+            trials.push(Trial::test(name, move || {
+                round_trip(machine, table, order, &images)
+            }));
+        }
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -229,10 +248,22 @@ fn manifest(images: &Images) -> anyhow::Result<Manifest> {
     ]))
 }
 
-/// The default command of the runner, on one machine.
-fn round_trip(machine: Kind, images: &Built) -> Result<(), Failed> {
+/// The runner's `roundtrip` of a real table, on one machine.
+fn round_trip(
+    machine: Kind,
+    table: &str,
+    order: Option<u32>,
+    images: &Built,
+) -> Result<(), Failed> {
     images.get()?;
     let arguments = Roundtrip {
+        file: Some(
+            workspace()
+                .join("tests/data")
+                .join(format!("{table}.htab.xz")),
+        ),
+        format: order.map(|_| Format::KvmLe),
+        order,
         machine,
         ..Roundtrip::default()
     };

@@ -1,6 +1,6 @@
 //! The boot manifest: which partitions there are, as a flattened device tree for the image.
 //!
-//! [`PARTITIONS`] is the one place that describes the default partitions. The image gets the tree as its
+//! `PARTITIONS` is the one place that describes the default partitions. The image gets the tree as its
 //! initrd; nothing about a partition is known to it otherwise.
 //!
 //! A partition may share a *window* of the machine's memory with the runner (`realhpt_pseries::exchange`).
