@@ -156,14 +156,23 @@ impl GuestBuffer {
     /// The places of the two doublewords of an entry at byte `offset`, a multiple of 8, if they lie inside.
     #[inline]
     #[must_use]
-    pub const fn entry(&self, offset: u64) -> Option<(HostReal, HostReal)> {
-        match self.bytes.checked_sub(offset) {
-            Some(rest) if rest >= 16 && offset & 7 == 0 => {
-                let at = self.host.raw() + offset;
-                Some((HostReal::new(at), HostReal::new(at + 8)))
-            }
-            _ => None,
-        }
+    pub fn entry(&self, offset: u64) -> Option<(HostReal, HostReal)> {
+        self.entries(offset).next()
+    }
+
+    /// The places of the entries from byte `offset`, a multiple of 8, on, as long as they lie inside.
+    #[inline]
+    pub fn entries(&self, offset: u64) -> impl Iterator<Item = (HostReal, HostReal)> {
+        let bytes = if offset & 7 == 0 {
+            self.bytes.saturating_sub(offset)
+        } else {
+            0
+        };
+        let first = self.host.raw() + offset.min(self.bytes);
+        (0..bytes / 16).map(move |number| {
+            let at = first + number * 16;
+            (HostReal::new(at), HostReal::new(at + 8))
+        })
     }
 
     /// The place of the doubleword at byte `offset`, a multiple of 8, if it lies inside.

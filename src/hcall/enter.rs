@@ -14,6 +14,7 @@ use crate::table::Table;
 use crate::table::hpte::{GuestR, GuestV, PageSize};
 use crate::table::slot::{Claimed, Entry};
 
+#[inline(never)]
 pub(super) fn enter<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     let flags = Flags::from_bits_retain(call.argument(0));
     let table = call.caller.table();

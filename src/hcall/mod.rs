@@ -5,8 +5,7 @@
 //! Every value a guest gives is checked here or turned into a type that can only hold a checked one; whatever
 //! it holds, the answer is a status.
 //!
-//! Handlers that do much are kept out of line, so that the few registers of a short call are not saved and
-//! restored for their sake.
+//! Handlers are kept out of line, so that none saves and restores the registers that another one needs.
 
 pub mod abi;
 mod console;

@@ -9,6 +9,7 @@ use crate::arch::Machine;
 use crate::table::Table;
 use crate::table::hpt::Copy;
 
+#[inline(never)]
 pub(super) fn read<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     let flags = Flags::from_bits_retain(call.argument(0));
     let table = call.caller.table();

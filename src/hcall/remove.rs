@@ -20,6 +20,7 @@ fn matches(v: GuestV, flags: Flags, avpn: u64) -> bool {
         || flags.contains(Flags::ANDCOND) && v.raw() & avpn != 0)
 }
 
+#[inline(never)]
 pub(super) fn remove<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     let flags = Flags::from_bits_retain(call.argument(0));
     let table = call.caller.table();

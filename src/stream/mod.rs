@@ -28,7 +28,13 @@ pub(crate) struct Budget(u64);
 impl Budget {
     /// The work of one call.
     pub(crate) const fn of_a_call() -> Self {
-        Self(30_000)
+        Self(24_000)
+    }
+
+    /// How many pieces of `work` may still be begun.
+    #[inline]
+    pub(crate) const fn pieces(&self, work: u64) -> u64 {
+        self.0.div_ceil(work)
     }
 
     /// Spends `work`; whether there was any left before.

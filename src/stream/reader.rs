@@ -18,7 +18,7 @@ use crate::arch::Machine;
 use crate::hcall::abi::ReadFlags;
 use crate::memory::GuestBuffer;
 use crate::table::Table;
-use crate::table::bitmap::{BLOCK, WORD, ones};
+use crate::table::bitmap::{BLOCK, WORD, index, ones};
 use crate::table::hpt::Copy;
 use crate::table::slot::Slot;
 
@@ -35,14 +35,20 @@ pub struct Read {
     pub pending: u64,
 }
 
-/// Work of looking at one block, at one in a row that has nothing, at one word of a bitmap, one entry, and of one run: about what each takes in
-/// instructions.
+// Work, in about the instructions that it takes: to begin a block, to pass one in a row that has nothing, to
+// take up a word of a bitmap, a run of entries, each entry of a run, and a slot by itself; to look at an entry
+// that is not settled, and to merge its R and C.
 const BLOCK_WORK: u64 = 24;
 const IDLE_WORK: u64 = 8;
-const WORD_WORK: u64 = 32;
-const ENTRY_WORK: u64 = 160;
+const WORD_WORK: u64 = 40;
+const ENTRY_WORK: u64 = 54;
+const SLOT_WORK: u64 = 200;
+const RUN_WORK: u64 = 120;
 const UNSETTLED_WORK: u64 = 70;
 const HARVEST_WORK: u64 = 160;
+
+/// Slots from which on a run is worth the longer way to its shorter loop.
+const LONG_RUN: u64 = 4;
 
 /// Blocks that are skipped at once, at most, where there is nothing to look at.
 const IDLE: u64 = 1024;
@@ -146,14 +152,16 @@ impl<'a, M: Machine> Pass<'a, '_, '_, M> {
                     }
                     occupied >>= run;
                 }
-                if !self.budget.spend(ENTRY_WORK) || !self.deliver(cursor, true) {
+                let run = u64::from((!occupied).trailing_zeros()).min(end - cursor);
+                let delivered = self.deliver_run(cursor, run, true);
+                cursor += delivered;
+                if delivered < run {
                     return Err(cursor);
                 }
-                cursor += 1;
                 if cursor == end {
                     break;
                 }
-                occupied >>= 1;
+                occupied >>= run;
             }
         }
         Ok(end)
@@ -193,13 +201,17 @@ impl<'a, M: Machine> Pass<'a, '_, '_, M> {
         while let Some((word, marks)) = self.reader.take(self.table, cursor, end) {
             let _ = self.budget.spend(WORD_WORK);
             let mut left = marks;
-            for bit in ones(marks) {
+            while left != 0 {
+                let bit = u64::from(left.trailing_zeros());
+                let run = u64::from((!(left >> bit)).trailing_zeros());
                 let slot = word * WORD + bit;
-                if !self.budget.spend(ENTRY_WORK) || !self.deliver(slot, false) {
-                    self.reader.put_back(word, left);
-                    return Err(slot);
+                let delivered = self.deliver_run(slot, run, false);
+                if delivered < run {
+                    self.reader.put_back(word, left & (!0 << (bit + delivered)));
+                    return Err(slot + delivered);
                 }
-                left &= left - 1;
+                // All of the run, which may be all that is left of the word.
+                left &= (!0 << bit) << (run - 1) << 1;
             }
             cursor = (word + 1) * WORD;
             if cursor >= end {
@@ -229,6 +241,42 @@ impl<'a, M: Machine> Pass<'a, '_, '_, M> {
             }
             let _ = self.budget.spend(HARVEST_WORK);
         }
+    }
+
+    /// Delivers a run of slots, each as what it is; how many. In a long run, what is an entry, unlocked, and
+    /// has no news goes by in a loop of its own; whatever is not goes one slot at a time.
+    #[inline]
+    fn deliver_run(&mut self, slot: u64, count: u64, first: bool) -> u64 {
+        let mut done = 0;
+        while done < count {
+            if count - done >= LONG_RUN
+                && let Some(ptex) = self.table.order().ptex(slot + done)
+            {
+                let _ = self.budget.spend(RUN_WORK);
+                let most = self.budget.pieces(ENTRY_WORK).min(count - done);
+                let bolted_only = self.bolted_only;
+                let entries =
+                    self.table
+                        .copies(ptex)
+                        .take(index(most))
+                        .map_while(|copy| match copy {
+                            Copy::Entry { v, r, news: false } if !bolted_only || v.is_bolted() => {
+                                Some((v, r))
+                            }
+                            _ => None,
+                        });
+                let copied = self.encoder.valid_run(slot + done, entries);
+                let _ = self.budget.spend(copied * ENTRY_WORK);
+                done += copied;
+            }
+            if done < count {
+                if !self.budget.spend(SLOT_WORK) || !self.deliver(slot + done, first) {
+                    break;
+                }
+                done += 1;
+            }
+        }
+        done
     }
 
     /// Delivers one slot as what it is; whether that could be done. In the first pass, what hardware has set is

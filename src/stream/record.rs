@@ -111,6 +111,37 @@ impl<'a, M: Machine> Encoder<'a, M> {
         true
     }
 
+    /// Adds a run of entries from `slot` on, as many as `copies` gives and there is room for; how many. The
+    /// header is touched once for all of them.
+    #[inline]
+    pub(super) fn valid_run(
+        &mut self,
+        slot: u64,
+        copies: impl Iterator<Item = (GuestV, GuestR)>,
+    ) -> u64 {
+        let joins = slot == self.next_valid && self.run(VALID_SHIFT) < MAX_RUN;
+        let (at, most) = if joins {
+            (self.bytes, MAX_RUN - self.run(VALID_SHIFT))
+        } else {
+            (self.bytes + RECORD_HEADER, MAX_RUN)
+        };
+        let mut count = 0;
+        for ((dword0, dword1), (v, r)) in self.buffer.entries(at).zip(copies) {
+            self.machine.store(dword0, v.raw());
+            self.machine.store(dword1, r.raw());
+            count += 1;
+            if count == most {
+                break;
+            }
+        }
+        if count != 0 && (joins || self.begin(slot)) {
+            self.bytes = at + count * ENTRY;
+            self.header += count << VALID_SHIFT;
+            (self.next_valid, self.next_invalid) = (slot + count, slot + count);
+        }
+        count
+    }
+
     /// Adds a run of invalid slots; how many there was room for.
     #[inline]
     #[must_use]

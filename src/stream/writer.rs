@@ -27,10 +27,10 @@ use crate::table::{Table, tlb};
 pub const PIECE: usize = if cfg!(loom) { 4 } else { 256 };
 
 /// Work of one entry and of one word of an invalid run, in about instructions.
-const ENTRY_WORK: u64 = 240;
-const REMOVE_WORK: u64 = 220;
+const ENTRY_WORK: u64 = 280;
+const REMOVE_WORK: u64 = 240;
 const WORD_WORK: u64 = 32;
-const PIECE_WORK: u64 = 160;
+const PIECE_WORK: u64 = 220;
 
 /// The place in the stream, between two calls.
 #[derive(Debug)]
@@ -178,7 +178,13 @@ impl Writer {
             let (Some(dword0), Some(dword1)) = (buffer.dword(at), buffer.dword(at + 8)) else {
                 break;
             };
-            if !budget.spend(ENTRY_WORK) {
+            let overwrites = table.occupied().contains(self.index + number);
+            let work = if overwrites {
+                ENTRY_WORK + REMOVE_WORK
+            } else {
+                ENTRY_WORK
+            };
+            if !budget.spend(work) {
                 break;
             }
             let (v, r) = (machine.load(dword0), machine.load(dword1));

@@ -377,28 +377,49 @@ impl<'m> Table<'m> {
     #[must_use]
     pub fn copy(&self, slot: Slot<'_>) -> Copy {
         for _ in 0..COPY_TRIES {
-            let before = RealV::read(slot.dword0.load(Ordering::Relaxed));
-            if before.is_locked() {
-                crate::arch::relax();
-                continue;
+            let copy = self.try_copy([slot.dword0, slot.dword1], slot.view);
+            if copy != Copy::Busy {
+                return copy;
             }
-            if !before.is_entry() {
-                return Copy::Free;
-            }
-            fence(Ordering::Acquire);
-            let real = RealR::read(slot.dword1.load(Ordering::Relaxed));
-            let view = GuestR::entered(slot.view.load(Ordering::Relaxed));
-            fence(Ordering::Acquire);
-            if slot.dword0.load(Ordering::Relaxed) == before.raw() {
-                let rc = real.rc();
-                return Copy::Entry {
-                    v: self.format.guest_v(before, real),
-                    r: view.with(rc),
-                    news: rc.is_news_to(view),
-                };
-            }
+            crate::arch::relax();
         }
         Copy::Busy
+    }
+
+    /// Copies of a run of slots from `first` on, one try each.
+    #[inline]
+    pub fn copies(&self, first: Ptex) -> impl Iterator<Item = Copy> {
+        let at = index(first.raw());
+        let (dwords, _) = self.hpt.get(2 * at..).unwrap_or_default().as_chunks();
+        let views = self.view.get(at..).unwrap_or_default();
+        dwords
+            .iter()
+            .zip(views)
+            .map(|([dword0, dword1], view)| self.try_copy([dword0, dword1], view))
+    }
+
+    #[inline]
+    fn try_copy(&self, [dword0, dword1]: [&BeDword; 2], view: &AtomicU64) -> Copy {
+        let before = RealV::read(dword0.load(Ordering::Relaxed));
+        if before.is_locked() {
+            return Copy::Busy;
+        }
+        if !before.is_entry() {
+            return Copy::Free;
+        }
+        fence(Ordering::Acquire);
+        let real = RealR::read(dword1.load(Ordering::Relaxed));
+        let view = GuestR::entered(view.load(Ordering::Relaxed));
+        fence(Ordering::Acquire);
+        if dword0.load(Ordering::Relaxed) != before.raw() {
+            return Copy::Busy;
+        }
+        let rc = real.rc();
+        Copy::Entry {
+            v: self.format.guest_v(before, real),
+            r: view.with(rc),
+            news: rc.is_news_to(view),
+        }
     }
 
     /// Whether hardware has set an R or C in a slot that its guest view lacks, as far as can be seen without the
