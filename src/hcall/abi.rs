@@ -29,9 +29,12 @@
 //! * `H_HPT_READ` ends at the end of a pass at the latest; the next call begins the next pass. It may return
 //!   with room left in the buffer, even with 0 bytes, and without [`ReadFlags::END_OF_PASS`]: the work of one
 //!   call is bounded. Call again.
-//! * `H_HPT_WRITE` consumes whole headers and whole entries; a record may be longer than the buffer, the
+//! * `H_HPT_WRITE` applies whole headers and whole entries; a record may be longer than the buffer, the
 //!   handle remembers the place. `consumed < length` with H_SUCCESS means: call again with the rest (work is
-//!   bounded). With H_PARAMETER everything before `consumed` is applied and nothing after it.
+//!   bounded). A call that stops inside an invalid run counts the doubleword before the run as not consumed,
+//!   so that there is something to call again with; `consumed` may be 0 then. With H_PARAMETER everything
+//!   before `consumed` is applied and nothing after it; a call that is refused as a whole (a handle or a
+//!   buffer that is not good, H_BUSY, H_CLOSED) gives 0 and all ones.
 //! * `H_LPAR_PAUSE` and `H_LPAR_RESET` answer H_CONTINUE until they are done: call again.
 //! * `H_HPT_WRITE` on, and `H_LPAR_RESET` of, a running partition is H_BUSY.
 

@@ -96,8 +96,12 @@ pub(super) fn resume<M: Machine>(call: &Call<'_, '_, M>) -> Status {
 #[inline(never)]
 pub(super) fn reset<M: Machine>(call: &Call<'_, '_, M>) -> Status {
     status_of(call.other(0).and_then(|target| {
-        call.system.close_streams_of(target.description().lpid);
-        target.reset(&call.system.machine)
+        let result = target.reset(&call.system.machine);
+        // One that is refused has changed nothing, the target's own streams included.
+        if result != Err(Status::Busy) {
+            call.system.close_streams_of(target.description().lpid);
+        }
+        result
     }))
 }
 

@@ -168,7 +168,11 @@ pub(super) fn write<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
 }
 
 fn try_write<M: Machine>(call: &mut Call<'_, '_, M>) -> Result<(), Status> {
-    let (handle, target) = call.handle()?;
+    let (handle, buffer, length) = (call.handle(), call.buffer(), call.argument(2));
+    // A call that is refused as a whole says so in the same registers: nothing consumed, no bad entry.
+    call.put(0, 0);
+    call.put(1, u64::MAX);
+    let (handle, target) = handle?;
     if handle.slot != WRITER {
         return Err(Status::Parameter);
     }
@@ -179,10 +183,10 @@ fn try_write<M: Machine>(call: &mut Call<'_, '_, M>) -> Result<(), Status> {
     if slot.generation != target.control().generation() {
         return Err(Status::Closed);
     }
-    if call.argument(2) < RECORD_HEADER {
+    if length < RECORD_HEADER {
         return Err(Status::Parameter);
     }
-    let buffer = call.buffer()?;
+    let buffer = buffer?;
     let writing = target.control().begin_write()?;
     let regions = &target.description().regions;
     let written = slot
@@ -231,12 +235,17 @@ pub(super) fn stat<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
 
 fn try_stat<M: Machine>(call: &mut Call<'_, '_, M>) -> Result<(), Status> {
     let target = call.target(0)?;
-    let (readers, pending) = target.readers().open_and_pending(target.table());
-    let writers = u64::from(target.writer().lock().owner.is_some());
+    let generation = target.control().generation();
+    let (readers, pending) = target
+        .readers()
+        .open_and_pending(target.table(), generation);
+    let writer = target.writer().lock();
+    let writers = u64::from(writer.owner.is_some() && writer.generation == generation);
+    drop(writer);
     let results = [
         ABI_VERSION,
         u64::from(target.table().order().raw()),
-        target.control().generation(),
+        generation,
         readers,
         writers,
         target.bytes_beside(),

@@ -18,7 +18,7 @@ pub mod msr {
     /// Hypervisor state.
     pub const HV: u64 = 1 << 60;
     /// Transactional memory: state and availability.
-    pub const TM: u64 = 7 << 32;
+    pub const TS: u64 = 6 << 32;
     /// Vector instructions available.
     pub const VEC: u64 = 1 << 25;
     /// VSX instructions available.
@@ -160,7 +160,7 @@ impl Registers {
     #[must_use]
     pub const fn take_status(&mut self) -> u64 {
         let status = self.msr & msr::STATUS;
-        self.msr = self.msr & !(msr::STATUS | msr::HV) | msr::ME;
+        self.msr = self.msr & !(msr::STATUS | msr::HV | msr::TS) | msr::ME;
         status
     }
 
@@ -200,12 +200,18 @@ impl Default for Registers {
 
 /// Calls a macro with every SPR of a guest that has no other place: a field of [`Sprs`] and the register's
 /// name in the architecture module. SRR0, SRR1, DAR and DSISR stay in the processor while the vCPU does,
-/// and interrupts are delivered into them.
+/// and interrupts are delivered into them. Registers with several names come under all of them, since an
+/// emulator may keep a register for each; the name that sets all of it comes last, so that on hardware it has
+/// the last word.
 macro_rules! guest_sprs {
     ($with:ident) => {
         $with! {
             srr0 = SRR0, srr1 = SRR1, dar = DAR, dsisr = DSISR,
             sprg0 = SPRG0, sprg1 = SPRG1, sprg2 = SPRG2, sprg3 = SPRG3,
+            acop = ACOP, ear = EAR, dexcr = DEXCR, spr885 = SPR885,
+            tacr = TACR, tcscr = TCSCR, csigr = CSIGR,
+            usier = USIER, usier2 = USIER2, usier3 = USIER3, ummcr3 = UMMCR3,
+            bescrs = BESCRS, bescrsu = BESCRSU, bescrr = BESCRR, bescrru = BESCRRU,
             pidr = PIDR, tidr = TIDR, dscr = DSCR, fscr = FSCR, tar = TAR, vrsave = VRSAVE, pspb = PSPB,
             amr = AMR, iamr = IAMR, uamor = UAMOR,
             ebbhr = EBBHR, ebbrr = EBBRR, bescr = BESCR,
@@ -265,6 +271,8 @@ pub struct Context {
     pub slb: [SlbEntry; SLB_ENTRIES],
     /// The SPRs that are moved as they are.
     pub sprs: Sprs,
+    /// TFHAR, TFIAR, TEXASR: reached with MSR\[TM\] set alone, and not at all where there are no transactions.
+    pub transaction: [u64; 3],
     /// MMCR0: its freeze bit is set first and its own value comes last, so that no counter runs in between.
     pub mmcr0: u64,
     /// The run latch.
@@ -283,6 +291,7 @@ impl Context {
             fpscr: 0,
             slb: [SlbEntry { esid: 0, vsid: 0 }; SLB_ENTRIES],
             sprs: ZERO_SPRS,
+            transaction: [0; 3],
             mmcr0: MMCR0_FROZEN,
             ctrl: 1,
             // The value of a 32-bit DEC furthest from an interrupt.

@@ -3,7 +3,7 @@
 //! On POWER9 and later, and on POWER8 with LPCR\[VPM0\], a guest with translation off runs through the 1T
 //! segment [`Segment::VRMA_VSID`]. Its entries stand in the partition's own table. They are made when the
 //! partition first runs and no restored table had any, with 16M pages, over the region that begins at guest
-//! real 0: bolted, R and C set, so that they are settled.
+//! real 0, up to 4 GiB of it: bolted, R and C set, so that they are settled.
 
 use crate::addr::{EffAddr, GuestReal};
 use crate::arch::Machine;
@@ -17,6 +17,8 @@ use crate::table::{Table, tlb};
 
 /// Pages of the VRMA.
 const SIZE: PageSize = PageSize::M16;
+/// The most that it has: 4 GiB. It is what a guest starts in, not all that it has, and it is made in one call.
+const MAX_PAGES: u64 = 256;
 /// The last slot of a group, where operating systems look last.
 const LAST: u64 = 7;
 
@@ -35,7 +37,7 @@ pub fn prepare<M: Machine>(
     }
     let segment = Segment::one_terabyte(Segment::VRMA_VSID, SIZE.base_shift());
     let pages = |page: u64| match regions.page(GuestReal::new(page << SIZE.shift()), SIZE.bytes()) {
-        Backing::Memory(host) if page < 1 << (40 - SIZE.shift()) => Some((page, host)),
+        Backing::Memory(host) if page < MAX_PAGES => Some((page, host)),
         _ => None,
     };
     let mut made = 0;

@@ -12,7 +12,7 @@
 //!   back before the call returns: a guest cannot hold a reader, and nothing is lost.
 
 use super::Budget;
-use super::readers::InUse;
+use super::readers::{InUse, Taken};
 use super::record::Encoder;
 use crate::arch::Machine;
 use crate::hcall::abi::ReadFlags;
@@ -37,7 +37,7 @@ pub struct Read {
 
 // Work, in about the instructions that it takes: to begin a block, to pass one in a row that has nothing, to
 // take up a word of a bitmap, a run of entries, each entry of a run, and a slot by itself; to look at an entry
-// that is not settled, and to merge its R and C.
+// that is not settled; to share out a word of marks; and to merge an entry's R and C.
 const BLOCK_WORK: u64 = 24;
 const IDLE_WORK: u64 = 8;
 const WORD_WORK: u64 = 40;
@@ -45,6 +45,7 @@ const ENTRY_WORK: u64 = 54;
 const SLOT_WORK: u64 = 200;
 const RUN_WORK: u64 = 120;
 const UNSETTLED_WORK: u64 = 70;
+const SHARE_WORK: u64 = 100;
 const HARVEST_WORK: u64 = 160;
 
 /// Slots from which on a run is worth the longer way to its shorter loop.
@@ -124,7 +125,8 @@ impl<'a, M: Machine> Pass<'a, '_, '_, M> {
         if !self.budget.spend(BLOCK_WORK) {
             return Err(cursor);
         }
-        self.reader.enter_block(self.table, cursor);
+        let shared_out = self.reader.enter_block(self.table, cursor);
+        let _ = self.budget.spend(shared_out * SHARE_WORK);
         let reached = self.entries_and_runs(cursor, end);
         self.reader
             .leave_block(reached.unwrap_or_else(|stopped| stopped));
@@ -172,7 +174,9 @@ impl<'a, M: Machine> Pass<'a, '_, '_, M> {
     fn later(&mut self, mut cursor: u64) -> Reached {
         let idle = self.reader.idle_blocks(self.table, cursor / BLOCK, IDLE);
         if idle != 0 {
-            let _ = self.budget.spend(idle * IDLE_WORK);
+            if !self.budget.spend(idle * IDLE_WORK) {
+                return Err(cursor);
+            }
             return Ok((cursor / BLOCK + idle) * BLOCK);
         }
         let block = cursor / BLOCK;
@@ -198,8 +202,13 @@ impl<'a, M: Machine> Pass<'a, '_, '_, M> {
         if cursor == end || !self.reader.may_have_changes(self.table, cursor / BLOCK) {
             return Ok(end);
         }
-        while let Some((word, marks)) = self.reader.take(self.table, cursor, end) {
-            let _ = self.budget.spend(WORD_WORK);
+        while let Some(Taken {
+            word,
+            marks,
+            shared_out,
+        }) = self.reader.take(self.table, cursor, end)
+        {
+            let _ = self.budget.spend(WORD_WORK + shared_out * SHARE_WORK);
             let mut left = marks;
             while left != 0 {
                 let bit = u64::from(left.trailing_zeros());

@@ -8,8 +8,8 @@
 //! * All of a reader's state, its marks among them, is touched under one lock. So are the verdict "clean" and
 //!   the pending count: another reader may hold a taken word in a register.
 //! * A leaf word of a reader's marks counts only while its summary bit is set, and a summary word only below
-//!   `initialised`. So opening is done in constant time: nothing is cleared, a block begins to count when the
-//!   first pass comes to it.
+//!   `initialised`. So opening at slot 0 is done in constant time: nothing is cleared, a block begins to count
+//!   when the first pass comes to it. With a start index it is a store for each block of 4096 slots before it.
 //! * During its first pass a reader keeps changes behind `kept` and drops those ahead, which the pass will
 //!   see anyway. `kept` moves to a block's end before the block's entries are read, and back if the pass
 //!   stops inside.
@@ -47,7 +47,7 @@ struct Round {
 const ROUND_BLOCKS: u64 = 1024;
 const ROUND_BUSY: u64 = 2;
 /// Blocks that an open takes marks from, at most.
-const OPEN_BUSY: usize = 8;
+const OPEN_BUSY: usize = 4;
 
 /// Doublewords of a reader's own marks; only touched under the lock, so relaxed loads and stores do.
 #[derive(Clone, Copy, Debug)]
@@ -151,25 +151,27 @@ impl<'m> Readers<'m> {
         spare: usize,
     ) -> Result<(usize, u64), Refused> {
         let mut slots = self.slots.lock();
+        let free = slots
+            .readers
+            .iter()
+            .filter(|reader| reader.owner.is_none())
+            .count();
+        let slot = slots
+            .readers
+            .iter()
+            .position(|reader| reader.owner.is_none());
+        let Some(slot) = slot.filter(|_| free > spare) else {
+            return Err(Refused::Full);
+        };
         // Slots before the start are behind the first pass: their blocks count from now on, and what was
         // marked there until now is the other readers' alone.
         // (Where that is more than one call may do, the new reader is told of some older changes, too.)
         let initialised = start.div_ceil(BLOCK);
         let marked = (0..initialised).filter(|&block| table.changed().block(block) != 0);
         for block in marked.take(OPEN_BUSY) {
-            share_out(&mut slots.readers, table, block);
+            let _ = share_out(&mut slots.readers, table, block);
         }
-        let free = slots
-            .readers
-            .iter()
-            .filter(|reader| reader.owner.is_none())
-            .count();
-        let Some((slot, reader)) = slots
-            .readers
-            .iter_mut()
-            .enumerate()
-            .find(|(_, reader)| reader.owner.is_none() && free > spare)
-        else {
+        let Some(reader) = slots.readers.get_mut(slot) else {
             return Err(Refused::Full);
         };
         for block in 0..initialised {
@@ -258,15 +260,15 @@ impl<'m> Readers<'m> {
         self.slots.lock().go_round(table)
     }
 
-    /// How many readers are open, and the slots pending for all of them together.
+    /// How many readers are open on this generation of the table, and the slots pending for all of them.
     #[must_use]
-    pub fn open_and_pending(&self, table: &Table<'_>) -> (u64, u64) {
+    pub fn open_and_pending(&self, table: &Table<'_>, generation: u64) -> (u64, u64) {
         let mut slots = self.slots.lock();
         let _ = slots.go_round(table);
         slots
             .readers
             .iter()
-            .filter(|reader| reader.owner.is_some())
+            .filter(|reader| reader.owner.is_some() && reader.generation == generation)
             .fold((0, 0), |(open, pending), reader| {
                 (open + 1, pending + reader.pending(table))
             })
@@ -285,13 +287,16 @@ fn find<'s, 'm>(
         .ok_or(Refused::Unknown)
 }
 
-/// Takes the table's marks of a block and gives them to every reader.
-fn share_out(slots: &mut [ReaderSlot<'_>; READERS], table: &Table<'_>, block: u64) {
+/// Takes the table's marks of a block and gives them to every reader; how many words had some.
+fn share_out(slots: &mut [ReaderSlot<'_>; READERS], table: &Table<'_>, block: u64) -> u64 {
+    let mut words = 0;
     table.changed().take(block, |word, marks| {
+        words += 1;
         for reader in slots.iter_mut().filter(|reader| reader.owner.is_some()) {
             reader.add(word, marks);
         }
     });
+    words
 }
 
 impl Slots<'_> {
@@ -309,7 +314,7 @@ impl Slots<'_> {
                     break;
                 }
                 busy -= 1;
-                share_out(&mut self.readers, table, self.round.next);
+                let _ = share_out(&mut self.readers, table, self.round.next);
             }
             self.round.next = (self.round.next + 1) % blocks;
             self.round.left -= 1;
@@ -427,18 +432,20 @@ impl<'m> InUse<'_, 'm> {
 
     /// Begins to read the entries of the block that `cursor` is in, in the first pass: changes from here on
     /// are kept, earlier ones are dropped, for the entries are still to be read.
-    pub(super) fn enter_block(&self, table: &Table<'_>, cursor: u64) {
+    /// How many words of marks were shared out on the way.
+    pub(super) fn enter_block(&self, table: &Table<'_>, cursor: u64) -> u64 {
         let block = cursor / BLOCK;
         let mut slots = self.readers.slots.lock();
-        share_out(&mut slots.readers, table, block);
+        let shared_out = share_out(&mut slots.readers, table, block);
         let Some(reader) = slots.readers.get_mut(self.slot) else {
-            return;
+            return shared_out;
         };
         if block >= reader.initialised {
             reader.marks.forget(block);
             reader.initialised = block + 1;
         }
         reader.kept = (block + 1) * BLOCK;
+        shared_out
     }
 
     /// Ends reading a block of the first pass at `cursor`, inside it or at its end.
@@ -486,10 +493,10 @@ impl<'m> InUse<'_, 'm> {
 
     /// Takes the reader's marks of the first word that has some, from slot `cursor` to `end` in the same
     /// block: the word's number and the marks. They are delivered, or put back.
-    pub(super) fn take(&self, table: &Table<'_>, cursor: u64, end: u64) -> Option<(u64, u64)> {
+    pub(super) fn take(&self, table: &Table<'_>, cursor: u64, end: u64) -> Option<Taken> {
         let block = cursor / BLOCK;
         let mut slots = self.readers.slots.lock();
-        share_out(&mut slots.readers, table, block);
+        let shared_out = share_out(&mut slots.readers, table, block);
         let reader = slots.readers.get_mut(self.slot)?;
         let first = cursor / WORD;
         for word in ones(reader.marks.summary(block)).map(|word| block * WORD + word) {
@@ -502,7 +509,11 @@ impl<'m> InUse<'_, 'm> {
             if taken != 0 {
                 reader.marks.set_leaf(word, had & !taken);
                 reader.count -= u64::from(taken.count_ones());
-                return Some((word, taken));
+                return Some(Taken {
+                    word,
+                    marks: taken,
+                    shared_out,
+                });
             }
         }
         None
@@ -555,6 +566,16 @@ impl<'m> InUse<'_, 'm> {
             pending,
         }
     }
+}
+
+/// Marks that were taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// The number of their word.
+    pub(super) word: u64,
+    pub(super) marks: u64,
+    /// How many words of marks were shared out on the way.
+    pub(super) shared_out: u64,
 }
 
 /// How a read ended.

@@ -57,6 +57,7 @@ impl Quota {
 }
 
 static MACHINE_CHECKS: Quota = Quota::new();
+static EXTERNALS: Quota = Quota::new();
 static RESETS: Quota = Quota::new();
 static MAINTENANCE: Quota = Quota::new();
 
@@ -95,7 +96,12 @@ pub fn handle(
         }
         // What the guest's facilities do not have is, to it, no instruction of this processor.
         vector::HEAI | vector::HFU => deliver(cpu, ILLEGAL, lpcr),
-        vector::EXTERNAL | vector::HVI => crate::external::silence(),
+        vector::EXTERNAL | vector::HVI => {
+            if EXTERNALS.take() {
+                defmt::warn!("an external interrupt that nobody asked for; no more are taken");
+            }
+            crate::external::silence();
+        }
         // Taken once for each message; nobody sends any, so there is nothing to do.
         vector::DOORBELL => {}
         vector::HMI => maintenance(),

@@ -93,10 +93,14 @@ fn call(token: u64, a: u64, b: u64, c: u64) -> i64 {
     unsafe { opal_call(a, b, c, token, opal.base, opal.entry) }
 }
 
+/// How often a write to the console that takes nothing is tried again. The firmware's buffer empties into a
+/// UART that always takes, unless whoever reads at its other end has stopped: then output is dropped.
+const PATIENCE: u32 = 1000;
+
 /// Writes to the firmware's console, all of it. Gives up if the console takes nothing for long.
 pub fn console_write(bytes: &[u8]) {
     let mut rest = bytes;
-    let mut patience = 100_000_u32;
+    let mut patience = PATIENCE;
     while !rest.is_empty() && patience > 0 {
         let mut length = (rest.len() as u64).to_be();
         let status = call(

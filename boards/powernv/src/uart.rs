@@ -38,6 +38,9 @@ pub struct Uart {
     generation: Generation,
 }
 
+/// How often the line status is looked at: at least the time of thousands of bytes on the slowest machine.
+const PATIENCE: u32 = 10_000_000;
+
 impl Uart {
     /// The port of this machine, set to 115200 baud, eight bits, FIFO on, no interrupts.
     #[must_use]
@@ -68,9 +71,13 @@ impl Uart {
         self.wait(register::ALL_SENT);
     }
 
-    /// Waits for a bit of the line status. A port that does not exist reads as all ones, so that ends.
+    /// Waits for a bit of the line status, but not for ever: a port whose other end takes nothing loses what is
+    /// sent. (One that does not exist reads as all ones.)
     fn wait(self, bit: u8) {
-        while self.read(register::LINE_STATUS) & bit == 0 {
+        for _ in 0..PATIENCE {
+            if self.read(register::LINE_STATUS) & bit != 0 {
+                return;
+            }
             relax();
         }
     }

@@ -68,6 +68,61 @@ unsafe extern "C" {
     fn realhpt_load_vsx(vsr: *const [u64; 2], vscr: *const [u64; 2], fpscr: *const u64);
 }
 
+// Guests cannot begin transactions (HFSCR[TM] is 0), and hardware keeps them from these registers; an
+// emulator that looks at MSR[TM] alone does not. In hypervisor state, too, they are there only with MSR[TM]
+// (bit 31, 1 << 32) set: it is set for the moment, and put back. No transaction is or comes under way by that.
+// r3 is the place of the three doublewords; TEXASRU is the upper half of TEXASR.
+global_asm!(
+    ".section .text.realhpt_tm,\"ax\",@progbits",
+    ".macro realhpt_with_tm",
+    "mfmsr 6",
+    "li 7, 1",
+    "sldi 7, 7, 32",
+    "or 7, 7, 6",
+    "mtmsrd 7",
+    "isync",
+    ".endm",
+    ".globl realhpt_save_tm",
+    ".type realhpt_save_tm,@function",
+    "realhpt_save_tm:",
+    "realhpt_with_tm",
+    "mfspr 7, 128",
+    "std 7, 0(3)",
+    "mfspr 7, 129",
+    "std 7, 8(3)",
+    "mfspr 7, 130",
+    "std 7, 16(3)",
+    "mtmsrd 6",
+    "isync",
+    "blr",
+    ".size realhpt_save_tm, . - realhpt_save_tm",
+    ".globl realhpt_load_tm",
+    ".type realhpt_load_tm,@function",
+    "realhpt_load_tm:",
+    "realhpt_with_tm",
+    "ld 7, 0(3)",
+    "mtspr 128, 7",
+    "ld 7, 8(3)",
+    "mtspr 129, 7",
+    "ld 7, 16(3)",
+    "mtspr 130, 7",
+    "mtmsrd 6",
+    "isync",
+    "blr",
+    ".size realhpt_load_tm, . - realhpt_load_tm",
+    ".previous",
+);
+
+unsafe extern "C" {
+    fn realhpt_save_tm(registers: *mut u64);
+    fn realhpt_load_tm(registers: *const u64);
+}
+
+/// Whether the processor has transactions: POWER8 and POWER9, by the version in PVR. POWER10 has none.
+fn has_transactions() -> bool {
+    matches!(spr::PVR.read() >> 16, 0x4b..=0x4e)
+}
+
 macro_rules! save_sprs {
     ($($field:ident = $name:ident,)*) => {
         fn save_sprs(context: &mut Context) {
@@ -100,6 +155,10 @@ pub fn save(context: &mut Context) {
     unsafe { spr::MMCR0.write(context.mmcr0 | MMCR0_FROZEN) };
     isync();
     save_sprs(context);
+    if has_transactions() {
+        // SAFETY: room for three doublewords, on a processor that has the registers.
+        unsafe { realhpt_save_tm(context.transaction.as_mut_ptr()) };
+    }
     context.ctrl = spr::CTRL_READ.read();
     // DEC counts down with the time base; signed, as it may have passed zero.
     let dec = spr::DEC.read() & DEC_BITS;
@@ -126,6 +185,10 @@ pub fn load(context: &Context) {
     unsafe { spr::MMCR0.write(MMCR0_FROZEN) };
     isync();
     load_sprs(context);
+    if has_transactions() {
+        // SAFETY: three doublewords of the guest's own, on a processor that has the registers.
+        unsafe { realhpt_load_tm(context.transaction.as_ptr()) };
+    }
     // SAFETY: the guest's run latch.
     unsafe { spr::CTRL_WRITE.write(context.ctrl) };
     let remaining = context.decrementer.wrapping_sub(time_base());

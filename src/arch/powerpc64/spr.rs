@@ -176,6 +176,36 @@ sprs! {
     SDAR = 797;
     /// Performance monitor control.
     MMCR1 = 798;
+    /// Authority mask of coprocessors (POWER8).
+    ACOP = 31;
+    /// External access.
+    EAR = 282;
+    /// Sampled instruction event, its problem-state name (POWER10).
+    USIER2 = 736;
+    /// Sampled instruction event, its problem-state name (POWER10).
+    USIER3 = 737;
+    /// Performance monitor control, its problem-state name (POWER10).
+    UMMCR3 = 738;
+    /// Sampled instruction event, its problem-state name.
+    USIER = 768;
+    /// Branch event status: sets bits of BESCR.
+    BESCRS = 800;
+    /// Branch event status: sets bits of the upper half of BESCR.
+    BESCRSU = 801;
+    /// Branch event status: resets bits of BESCR.
+    BESCRR = 802;
+    /// Branch event status: resets bits of the upper half of BESCR.
+    BESCRRU = 803;
+    /// Dynamic execution control (POWER10).
+    DEXCR = 828;
+    /// A register that QEMU's POWER9 and POWER10 let a guest write, and the ISA has no name for.
+    SPR885 = 885;
+    /// Transaction abort control (POWER8).
+    TACR = 888;
+    /// Thread control (POWER8).
+    TCSCR = 889;
+    /// Coprocessor signature (POWER8).
+    CSIGR = 890;
     /// Event-based branch handler.
     EBBHR = 804;
     /// Event-based branch return.

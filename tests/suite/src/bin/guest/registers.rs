@@ -290,6 +290,11 @@ macro_rules! sprs {
 sprs! {
     SPRG2 = 274 & 0xffff_ffff_ffff_ffff,
     SPRG3 = 275 & 0xffff_ffff_ffff_ffff,
+    EAR = 282 & 0xffff_ffff,
+    USIER = 768 & 0xffff_ffff,
+    TACR = 888 & 0xffff_ffff,
+    TCSCR = 889 & 0xffff_ffff,
+    CSIGR = 890 & 0xffff_ffff,
     DSCR = 17 & 0x7,
     DSISR = 18 & 0xffff_ffff,
     DAR = 19 & 0xffff_ffff_ffff_ffff,

@@ -175,7 +175,7 @@ struct Probe {
     results: usize,
 }
 
-fn probes(bench: &mut Bench<'_>) -> Outcome<[Probe; 41]> {
+fn probes(bench: &mut Bench<'_>) -> Outcome<[Probe; 42]> {
     let group = bench.free_group()?;
     let dw1 = small(PP_READ_WRITE);
     let outside = bench.slots();
@@ -233,7 +233,8 @@ fn probes(bench: &mut Bench<'_>) -> Outcome<[Probe; 41]> {
         probe(H_HPT_READ, &[!0, read, 4096], bad, 0),
         probe(H_HPT_WRITE, &[writer, write, 8], good, 2),
         probe(H_HPT_WRITE, &[writer, write + 8, 8], bad, 2),
-        probe(H_HPT_WRITE, &[writer, write, 7], bad, 0),
+        probe(H_HPT_WRITE, &[writer, write, 7], bad, 2),
+        probe(H_HPT_WRITE, &[!0, write, 8], bad, 2),
         probe(H_HPT_CLOSE, &[!0], bad, 0),
         probe(H_HPT_CLOSE, &[writer], good, 0),
         probe(H_LPAR_QUERY, &[LPAR_SELF], good, 8),
