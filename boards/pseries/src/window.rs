@@ -1,16 +1,20 @@
 //! The window: memory shared with the host runner, laid out as [`crate::exchange`] says.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::ptr::{NonNull, with_exposed_provenance_mut};
+
+use volatile::VolatilePtr;
 
 use crate::exchange::word;
 
 /// The window, mapped at the effective address that equals its guest real address.
 ///
-/// The host and the hypervisor read and write it too, so its doublewords are atomics. The host reads words
-/// of progress while they change and data only after the machine has ended: no order is needed.
+/// The host and the hypervisor read and write it too, so each access is one that the compiler leaves alone. The
+/// host reads words of progress while they change and data only after the machine has ended: no order is
+/// needed.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
-    words: &'static [AtomicU64],
+    base: NonNull<u64>,
+    words: usize,
 }
 
 impl Window {
@@ -18,35 +22,44 @@ impl Window {
     /// `size` bytes of memory are mapped for reading and writing at `base`, a multiple of 8, for as long as
     /// the program runs, and nothing in the program refers to them but the window.
     pub(crate) unsafe fn new(base: u64, size: u64) -> Option<Self> {
-        let base = core::ptr::without_provenance(usize::try_from(base).ok()?);
-        let length = usize::try_from(size / 8).ok()?;
-        // SAFETY: the caller vouches for the memory.
-        let words = unsafe { core::slice::from_raw_parts(base, length) };
-        Some(Self { words })
+        let base = NonNull::new(with_exposed_provenance_mut(usize::try_from(base).ok()?))?;
+        let words = usize::try_from(size / 8).ok()?;
+        Some(Self { base, words })
     }
 
     /// Guest real and effective address of the window.
     #[must_use]
     pub fn base(&self) -> u64 {
-        self.words.as_ptr().addr() as u64
+        self.base.addr().get() as u64
     }
 
     /// Bytes of the window.
     #[must_use]
     pub fn size(&self) -> u64 {
-        size_of_val(self.words) as u64
+        self.words as u64 * 8
+    }
+
+    /// Doubleword `number`, if the window has it.
+    fn word(&self, number: usize) -> Option<VolatilePtr<'_, u64>> {
+        if number >= self.words {
+            return None;
+        }
+        // SAFETY: inside the window, which `new`'s caller vouched for.
+        let at = unsafe { self.base.add(number) };
+        // SAFETY: the same; nothing else in the program refers to it.
+        Some(unsafe { VolatilePtr::new(at) })
     }
 
     /// Doubleword `number`, 0 behind the end.
     #[must_use]
     pub fn get(&self, number: usize) -> u64 {
-        self.words.get(number).map_or(0, |word| word.load(Relaxed))
+        self.word(number).map_or(0, |word| word.read())
     }
 
     /// Sets doubleword `number`. Behind the end there is none to set.
     pub fn set(&self, number: usize, value: u64) {
-        if let Some(word) = self.words.get(number) {
-            word.store(value, Relaxed);
+        if let Some(word) = self.word(number) {
+            word.write(value);
         }
     }
 
