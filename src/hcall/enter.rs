@@ -9,18 +9,18 @@
 use super::Call;
 use super::abi::{Flags, Status};
 use crate::arch::Machine;
-use crate::memory::Backing;
 use crate::table::Table;
-use crate::table::hpte::{GuestR, GuestV, PageSize};
+use crate::table::hpte::{GuestR, GuestV};
 use crate::table::slot::{Claimed, Entry};
 
 #[inline(never)]
 pub(super) fn enter<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     let flags = Flags::from_bits_retain(call.argument(0));
     let table = call.caller.table();
-    let entry = match entry(call) {
-        Ok(entry) => entry,
-        Err(status) => return status,
+    let v = GuestV::entered(call.argument(2));
+    let r = GuestR::entered(call.argument(3));
+    let Some(entry) = Entry::checked(v, r, &call.caller.description().regions) else {
+        return Status::Parameter;
     };
     let ptex = call.argument(1);
     let exact = flags.contains(Flags::EXACT);
@@ -32,24 +32,6 @@ pub(super) fn enter<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
             Status::Success
         }
     }
-}
-
-fn entry<M: Machine>(call: &Call<'_, '_, M>) -> Result<Entry, Status> {
-    let v = GuestV::entered(call.argument(2));
-    let r = GuestR::entered(call.argument(3));
-    v.segment_size().ok_or(Status::Parameter)?;
-    let size = PageSize::decode(v.raw(), r.raw()).ok_or(Status::Parameter)?;
-    let page = match call
-        .caller
-        .description()
-        .regions
-        .page(r.page(size), size.bytes())
-    {
-        Backing::Memory(page) => Some(page),
-        Backing::Absent => None,
-        Backing::Misfit => return Err(Status::Parameter),
-    };
-    Ok(Entry { v, r, size, page })
 }
 
 /// A free slot: exactly `ptex`, or the first one of its group. The occupied bitmap says which are free; that

@@ -17,9 +17,9 @@ use super::record::Header;
 use crate::addr::Ptex;
 use crate::arch::Machine;
 use crate::hcall::abi::{ENTRY, RECORD_HEADER};
-use crate::memory::{Backing, GuestBuffer, Regions};
+use crate::memory::{GuestBuffer, Regions};
 use crate::table::bitmap::{WORD, ones};
-use crate::table::hpte::{GuestR, GuestV, PageSize, VALID};
+use crate::table::hpte::{GuestR, GuestV, VALID};
 use crate::table::slot::{Entry, Locked, Stale};
 use crate::table::{Table, tlb};
 
@@ -175,7 +175,7 @@ impl Writer {
         let limit = self.valid.min(PIECE as u64);
         for number in 0..limit {
             let at = *consumed + number * ENTRY;
-            let (Some(dword0), Some(dword1)) = (buffer.dword(at), buffer.dword(at + 8)) else {
+            let Some((dword0, dword1)) = buffer.entry(at) else {
                 break;
             };
             let overwrites = table.occupied().contains(self.index + number);
@@ -244,15 +244,7 @@ fn check(v: u64, r: u64, regions: &Regions) -> Option<Entry> {
     if v & VALID == 0 {
         return None;
     }
-    let (v, r) = (GuestV::entered(v), GuestR::entered(r));
-    v.segment_size()?;
-    let size = PageSize::decode(v.raw(), r.raw())?;
-    let page = match regions.page(r.page(size), size.bytes()) {
-        Backing::Memory(page) => Some(page),
-        Backing::Absent => None,
-        Backing::Misfit => return None,
-    };
-    Some(Entry { v, r, size, page })
+    Entry::checked(GuestV::entered(v), GuestR::entered(r), regions)
 }
 
 fn ptexes<'a>(

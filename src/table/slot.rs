@@ -22,6 +22,7 @@ use super::hpte::{ABSENT, GuestR, GuestV, HVLOCK, PageSize, RealR, RealV, VALID}
 use super::tlb;
 use crate::addr::{HostReal, Ptex};
 use crate::arch::Machine;
+use crate::memory::{Backing, Regions};
 use crate::sync::{AtomicU64, BeDword, Ordering, fence};
 
 /// A slot, in whatever state.
@@ -45,6 +46,23 @@ pub struct Entry {
     pub size: PageSize,
     /// The memory behind it; without, the entry is absent.
     pub page: Option<HostReal>,
+}
+
+impl Entry {
+    /// The entry that these dwords make in a partition with these regions; none if B is reserved, the
+    /// page-size encoding is not one, or the page begins in memory and does not fit there.
+    #[inline]
+    #[must_use]
+    pub fn checked(v: GuestV, r: GuestR, regions: &Regions) -> Option<Self> {
+        v.segment_size()?;
+        let size = PageSize::decode(v.raw(), r.raw())?;
+        let page = match regions.page(r.page(size), size.bytes()) {
+            Backing::Memory(page) => Some(page),
+            Backing::Absent => None,
+            Backing::Misfit => return None,
+        };
+        Some(Self { v, r, size, page })
+    }
 }
 
 impl<'t> Slot<'t> {
