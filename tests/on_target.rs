@@ -226,6 +226,8 @@ fn manifest(images: &Images) -> anyhow::Result<Manifest> {
             start: false,
             console: false,
             window: None,
+            vcpus: 1,
+            pin: None,
         })
     };
     let suite = Partition {

@@ -21,6 +21,12 @@ pub enum Event {
     Tlbie(u64, Lpid),
     /// `eieio; tlbsync; ptesync`.
     Tlbsync,
+    /// `tlbiel` with this RB.
+    Tlbiel(u64),
+    /// The `ptesync` that ends it.
+    TlbielSync,
+    /// This CPU was kicked.
+    Kick(usize),
     /// Everything of a partition was dropped.
     FlushLpid(Lpid),
     /// `eieio`.
@@ -36,6 +42,7 @@ pub struct Recording {
     events: Mutex<Option<Vec<Event>>>,
     late: Mutex<Vec<Late>>,
     memory: Vec<AtomicU64>,
+    for_itself: bool,
 }
 
 impl core::fmt::Debug for Recording {
@@ -53,6 +60,15 @@ impl Recording {
         Self {
             memory: (0..bytes / 8).map(|_| AtomicU64::new(0)).collect(),
             ..Self::default()
+        }
+    }
+
+    /// The same, but each CPU has to forget a partition's translations for itself, as on POWER8.
+    #[must_use]
+    pub fn forgetting_for_itself(self) -> Self {
+        Self {
+            for_itself: true,
+            ..self
         }
     }
 
@@ -116,6 +132,24 @@ impl Machine for Recording {
         fence(Ordering::SeqCst);
     }
 
+    fn tlbiel(&self, rb: u64) {
+        self.note(Event::Tlbiel(rb));
+    }
+
+    fn tlbiel_sync(&self) {
+        self.run_late();
+        self.note(Event::TlbielSync);
+        fence(Ordering::SeqCst);
+    }
+
+    fn forgets_everywhere(&self) -> bool {
+        !self.for_itself
+    }
+
+    fn kick(&self, cpu: usize) {
+        self.note(Event::Kick(cpu));
+    }
+
     fn flush_lpid(&self, lpid: Lpid) {
         self.run_late();
         self.note(Event::FlushLpid(lpid));
@@ -145,8 +179,20 @@ impl<T: Machine> Machine for &T {
     fn tlbsync(&self) {
         (**self).tlbsync();
     }
+    fn tlbiel(&self, rb: u64) {
+        (**self).tlbiel(rb);
+    }
+    fn tlbiel_sync(&self) {
+        (**self).tlbiel_sync();
+    }
     fn flush_lpid(&self, lpid: Lpid) {
         (**self).flush_lpid(lpid);
+    }
+    fn forgets_everywhere(&self) -> bool {
+        (**self).forgets_everywhere()
+    }
+    fn kick(&self, cpu: usize) {
+        (**self).kick(cpu);
     }
     fn eieio(&self) {
         (**self).eieio();

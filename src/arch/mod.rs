@@ -12,6 +12,9 @@ pub mod host;
 #[cfg(target_os = "none")]
 pub mod powerpc64;
 
+/// Bound on the CPUs of a machine: sets of them are the bits of a doubleword.
+pub const MAX_CPUS: usize = 64;
+
 /// What the engine needs of a processor.
 pub trait Machine {
     /// Begins an invalidation: earlier stores to the HPT (VALID cleared) are performed before the tlbie that
@@ -26,9 +29,23 @@ pub trait Machine {
     /// `eieio; tlbsync; ptesync`.
     fn tlbsync(&self);
 
-    /// Drops every translation of the partition on every thread that may have run it, and waits until
-    /// that is done.
+    /// Invalidates the translation of one entry on this CPU alone: `tlbiel`. For the partition that LPIDR
+    /// names, where no other CPU remembers any of its translations.
+    fn tlbiel(&self, rb: u64);
+
+    /// Ends an invalidation on this CPU alone: `ptesync`.
+    fn tlbiel_sync(&self);
+
+    /// Drops every translation of the partition, and waits until that is done: on every CPU, or on this one,
+    /// as [`Machine::forgets_everywhere`] says.
     fn flush_lpid(&self, lpid: Lpid);
+
+    /// Whether [`Machine::flush_lpid`] reaches every CPU. Else each one that ran the partition has to do it.
+    fn forgets_everywhere(&self) -> bool;
+
+    /// Has a CPU leave guest state soon; or as soon as it enters it, if it is in the hypervisor now. What was
+    /// stored before is seen by then.
+    fn kick(&self, cpu: usize);
 
     /// Orders the store of dword 1 before that of dword 0 as hardware's table walk sees them: `eieio`.
     fn eieio(&self);

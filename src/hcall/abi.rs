@@ -22,6 +22,8 @@
 //! | [`H_LPAR_RESET`] | lpar | |
 //! | [`H_LPAR_START`] | lpar, entry address, r3 at entry | |
 //! | [`H_LPAR_EXIT`] | code | does not return |
+//! | [`H_VCPU_START`] | vCPU, entry address, r3 at entry | |
+//! | [`H_VCPU_STOP`] | | does not return |
 //! | [`H_REPORT`] | [`ReportKind`], buffer, length, number | |
 //!
 //! * Buffers are guest real addresses, 8-byte aligned, wholly inside one region of the caller's memory:
@@ -57,8 +59,12 @@ pub const H_BULK_REMOVE: u64 = 0x124;
 pub const H_GET_TERM_CHAR: u64 = 0x54;
 /// H_PUT_TERM_CHAR.
 pub const H_PUT_TERM_CHAR: u64 = 0x58;
-/// H_CEDE: gives up the processor until there is something to do.
+/// H_CEDE: gives up the processor until there is something to do. May return early.
 pub const H_CEDE: u64 = 0xe0;
+/// H_CONFER: gives the rest of the slice to another vCPU, or to all.
+pub const H_CONFER: u64 = 0xe4;
+/// H_PROD: wakes a vCPU that ceded.
+pub const H_PROD: u64 = 0xe8;
 
 /// Opens a partition's HPT as a stream.
 pub const H_HPT_OPEN: u64 = 0xf100;
@@ -84,6 +90,11 @@ pub const H_LPAR_START: u64 = 0xf134;
 pub const H_LPAR_EXIT: u64 = 0xf138;
 /// Reports a test case or a verdict to the hypervisor's log. Needs [`Privileges::REPORT`].
 pub const H_REPORT: u64 = 0xf13c;
+
+/// Starts another vCPU of the calling partition: what the RTAS call start-cpu is for.
+pub const H_VCPU_START: u64 = 0xf140;
+/// Takes the calling vCPU offline until it is started anew: what the RTAS call stop-self is for.
+pub const H_VCPU_STOP: u64 = 0xf144;
 
 /// The calling partition itself, where a call takes an LPID.
 pub const LPAR_SELF: u64 = u64::MAX;

@@ -15,12 +15,14 @@ mod protect;
 mod read;
 mod remove;
 mod stream;
+mod vcpu;
 
 use abi::{ReportKind, Status};
 
 use crate::addr::Lpid;
 use crate::arch::Machine;
 use crate::lpar::{Partition, System};
+use crate::table::tlb::Scope;
 
 /// r3 to r12 of the calling guest: token and arguments in, status and results out. A register that no result
 /// is put in stays as it was.
@@ -53,8 +55,12 @@ impl Frame {
 pub enum Next {
     /// It goes on.
     Resume,
-    /// It gives up the rest of its slice, and goes on later.
+    /// It gives up the rest of its slice, and goes on when it is prodded, or earlier.
     Cede,
+    /// It gives up the rest of its slice.
+    Yield,
+    /// It goes offline.
+    Stop,
     /// Its partition has ended.
     Exit,
     /// The machine is to be powered off: the verdict is given.
@@ -79,15 +85,36 @@ pub trait Platform {
     }
 }
 
+/// Which vCPU makes a hypercall, and on which CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seat {
+    /// The vCPU's number in its partition.
+    pub vcpu: u32,
+    /// The CPU's number in the machine.
+    pub cpu: u32,
+}
+
 /// A hypercall in progress.
 #[derive(Debug)]
 struct Call<'c, 'm, M: Machine> {
     system: &'c System<'m, M>,
     caller: &'c Partition<'m>,
+    seat: Seat,
     frame: &'c mut Frame,
 }
 
 impl<M: Machine> Call<'_, '_, M> {
+    /// The CPU's number.
+    const fn cpu(&self) -> usize {
+        self.seat.cpu as usize
+    }
+
+    /// Who may remember the translations of the caller's entries.
+    #[inline]
+    fn scope(&self) -> Scope {
+        self.caller.scope()
+    }
+
     #[inline]
     fn argument(&self, number: usize) -> u64 {
         self.frame.argument(number)
@@ -104,6 +131,7 @@ pub fn dispatch<'m, M: Machine, P: Platform>(
     system: &System<'m, M>,
     platform: &P,
     caller: &Partition<'m>,
+    seat: Seat,
     problem_state: bool,
     frame: &mut Frame,
 ) -> Next {
@@ -111,7 +139,7 @@ pub fn dispatch<'m, M: Machine, P: Platform>(
     let (status, next) = if problem_state {
         (Status::Privilege, Next::Resume)
     } else {
-        route(system, platform, caller, token, frame)
+        route(system, platform, caller, seat, token, frame)
     };
     frame.regs[0] = status.raw();
     next
@@ -121,12 +149,14 @@ fn route<'m, M: Machine, P: Platform>(
     system: &System<'m, M>,
     platform: &P,
     caller: &Partition<'m>,
+    seat: Seat,
     token: u64,
     frame: &mut Frame,
 ) -> (Status, Next) {
     let mut call = Call {
         system,
         caller,
+        seat,
         frame,
     };
     let status = match token {
@@ -148,6 +178,10 @@ fn route<'m, M: Machine, P: Platform>(
         abi::H_PUT_TERM_CHAR => console::put(&call, platform),
         abi::H_GET_TERM_CHAR => console::get(&mut call, platform),
         abi::H_CEDE => return (Status::Success, Next::Cede),
+        abi::H_CONFER => return vcpu::confer(&call),
+        abi::H_PROD => vcpu::prod(&call),
+        abi::H_VCPU_START => vcpu::start(&call),
+        abi::H_VCPU_STOP => return (Status::Success, Next::Stop),
         abi::H_LPAR_EXIT => {
             system.halt(caller, call.argument(0));
             return (Status::Success, Next::Exit);

@@ -84,7 +84,7 @@ fn status_of(result: Result<(), Status>) -> Status {
 pub(super) fn pause<M: Machine>(call: &Call<'_, '_, M>) -> Status {
     status_of(
         call.other(0)
-            .and_then(|target| target.pause(&call.system.machine)),
+            .and_then(|target| target.pause(&call.system.machine, call.cpu())),
     )
 }
 
@@ -96,7 +96,7 @@ pub(super) fn resume<M: Machine>(call: &Call<'_, '_, M>) -> Status {
 #[inline(never)]
 pub(super) fn reset<M: Machine>(call: &Call<'_, '_, M>) -> Status {
     status_of(call.other(0).and_then(|target| {
-        let result = target.reset(&call.system.machine);
+        let result = target.reset(&call.system.machine, call.cpu());
         // One that is refused has changed nothing, the target's own streams included.
         if result != Err(Status::Busy) {
             call.system.close_streams_of(target.description().lpid);

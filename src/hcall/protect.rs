@@ -31,7 +31,7 @@ pub(super) fn protect<M: Machine>(call: &Call<'_, '_, M>) -> Status {
     }
     let view = locked.view().protected(flags);
     if locked.is_valid() {
-        let flushed = tlb::flush_one(&call.system.machine, table.lpid(), locked.invalidate());
+        let flushed = tlb::flush_one(&call.system.machine, call.scope(), locked.invalidate());
         let view = flushed.view().protected(flags);
         flushed.republish(&call.system.machine, view);
     } else {

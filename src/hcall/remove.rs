@@ -9,7 +9,7 @@ use super::abi::{Flags, Status};
 use crate::arch::Machine;
 use crate::table::hpte::{C, COMPARED, GuestR, GuestV, R};
 use crate::table::slot::{Locked, Stale};
-use crate::table::{Table, tlb};
+use crate::table::tlb::{self, Scope};
 
 /// The entries of one H_BULK_REMOVE.
 const BULK: usize = 4;
@@ -39,7 +39,7 @@ pub(super) fn remove<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
         return Status::NotFound;
     }
     let view = if locked.is_valid() {
-        tlb::flush_one(&call.system.machine, table.lpid(), locked.invalidate()).remove()
+        tlb::flush_one(&call.system.machine, call.scope(), locked.invalidate()).remove()
     } else {
         locked.remove_absent()
     };
@@ -74,7 +74,7 @@ const RC_SHIFT: u32 = 51;
 pub(super) fn bulk_remove<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     let table = call.caller.table();
     let mut batch = Batch {
-        table,
+        scope: call.scope(),
         stale: heapless::Vec::new(),
         numbers: heapless::Vec::new(),
         results: [0; BULK],
@@ -137,7 +137,7 @@ pub(super) fn bulk_remove<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
 
 /// Entries that a bulk remove has taken from hardware and not flushed yet, and what came of those before.
 struct Batch<'t> {
-    table: &'t Table<'t>,
+    scope: Scope,
     stale: heapless::Vec<Stale<'t>, BULK>,
     /// The specifiers that they belong to.
     numbers: heapless::Vec<usize, BULK>,
@@ -167,12 +167,12 @@ impl<'t> Batch<'t> {
             return;
         }
         let Self {
-            table,
+            scope,
             stale,
             numbers,
             results,
         } = self;
-        tlb::flush(machine, table.lpid(), stale, |flushed| {
+        tlb::flush(machine, *scope, stale, |flushed| {
             let view = flushed.remove();
             if let Some(result) = numbers.pop().and_then(|number| results.get_mut(number)) {
                 *result = view.raw() & (R | C);

@@ -1,4 +1,4 @@
-//! The states of a partition, and the exclusion between its runs and writes to its table.
+//! The states of a partition, where its vCPUs are, and the exclusion between its runs and writes to its table.
 //!
 //! ```text
 //! Stopped --start--> Running --pause--> Paused --resume--> Running
@@ -6,15 +6,30 @@
 //!    \------------------- reset (Stopped, Paused, Halted)
 //! ```
 //!
+//! A CPU takes a vCPU with [`Control::dispatch`] and gives it back with [`Control::leave`]; in between the vCPU
+//! counts as in guest state, hypercalls included. A change of state takes effect at once for who is outside,
+//! and for who is inside when it has left: it is *kicked* ([`crate::arch::Machine::kick`]), and its CPU asks
+//! [`Control::stays`] after every exit. The state changes before the kick is sent, so a CPU that was kicked too
+//! early to notice sees it when it asks.
+//!
 //! A write to the table (restore, reset, a call by proxy) registers itself with [`Control::begin_write`] and
-//! is refused while the partition runs; start and resume are refused while a write is in flight. Both are
-//! decided under one lock, so there is no moment between check and act.
+//! is refused while the partition runs or a vCPU is still inside; start and resume are refused while a write is
+//! in flight. Both are decided under one lock, so there is no moment between check and act.
+//!
+//! # Translations on other CPUs
+//! `seen` are the CPUs that may remember translations of the partition. Where no instruction reaches them all
+//! ([`crate::arch::Machine::forgets_everywhere`]), each has to forget for itself: `owed` are those that have not
+//! yet. A CPU pays before it enters one of the partition's vCPUs again, or when it is asked to
+//! ([`Control::pay`]).
 
-use crate::addr::GuestReal;
+use super::schedule::Readiness;
+use super::vcpus::{Duty, Left, NotStarted, Vcpus, bit};
+use crate::addr::{GuestReal, Lpid};
+use crate::arch::Machine;
 use crate::hcall::abi::{State, Status};
-use crate::sync::Mutex;
+use crate::sync::{AtomicU64, Mutex, Ordering};
 
-/// Where and with what a partition starts.
+/// Where and with what a vCPU starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Start {
     /// The first instruction's address, in guest real mode.
@@ -28,6 +43,8 @@ pub struct Start {
 pub enum Quiet {
     /// It ran since, or never was.
     No,
+    /// The CPUs that ran it have been told to drop its translations.
+    Told,
     /// Its translations are dropped; R and C are merged in slots below this one.
     Below(u64),
     /// All is done.
@@ -38,19 +55,26 @@ pub enum Quiet {
 struct Inner {
     state: State,
     quiet: Quiet,
-    /// Asked for and not yet carried out by the board.
-    start: Option<Start>,
+    vcpus: Vcpus,
+    /// Nobody is dispatched: a vCPU has the partition to itself, which is this one.
+    holder: Option<usize>,
     /// Writes in flight.
     writes: u32,
     exit_code: u64,
     generation: u64,
     /// Where a reset goes on, while one is under way.
     reset_at: Option<u64>,
+    /// CPUs that may remember translations of the partition.
+    seen: u64,
 }
 
 /// The control of one partition.
 #[derive(Debug)]
-pub struct Control(Mutex<Inner>);
+pub struct Control {
+    inner: Mutex<Inner>,
+    /// CPUs that have still to forget its translations. Bits are set under the lock.
+    owed: AtomicU64,
+}
 
 /// A write in flight.
 #[derive(Debug)]
@@ -58,56 +82,138 @@ pub struct Writing<'c>(&'c Control);
 
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
-        self.0.0.lock().writes -= 1;
+        self.0.inner.lock().writes -= 1;
     }
 }
 
-impl Default for Control {
-    fn default() -> Self {
-        Self::new()
+/// A running partition of which one vCPU alone is in guest state, and makes a hypercall. Dropped, the others
+/// go on.
+#[derive(Debug)]
+#[must_use = "the others go on when this is dropped"]
+pub struct Held<'c>(&'c Control);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.inner.lock().holder = None;
     }
 }
 
 impl Control {
-    /// A partition that never ran.
+    /// A partition with so many vCPUs that never ran.
     #[must_use]
-    pub fn new() -> Self {
-        Self(Mutex::new(Inner {
-            state: State::Stopped,
-            quiet: Quiet::No,
-            start: None,
-            writes: 0,
-            exit_code: 0,
-            generation: 1,
-            reset_at: None,
-        }))
+    pub fn new(vcpus: usize) -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                state: State::Stopped,
+                quiet: Quiet::No,
+                vcpus: Vcpus::new(vcpus),
+                holder: None,
+                writes: 0,
+                exit_code: 0,
+                generation: 1,
+                reset_at: None,
+                seen: 0,
+            }),
+            owed: AtomicU64::new(0),
+        }
     }
 
     /// Its state.
     #[must_use]
     pub fn state(&self) -> State {
-        self.0.lock().state
+        self.inner.lock().state
     }
 
     /// What it halted with.
     #[must_use]
     pub fn exit_code(&self) -> u64 {
-        self.0.lock().exit_code
+        self.inner.lock().exit_code
     }
 
     /// The generation of its table: another one after each reset.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.0.lock().generation
+        self.inner.lock().generation
+    }
+
+    /// What one of its vCPUs could do with a turn.
+    #[must_use]
+    pub fn readiness(&self, vcpu: usize) -> Readiness {
+        let inner = self.inner.lock();
+        match inner.vcpus.readiness(vcpu) {
+            // One that is to leave its CPU is still there, and will hear of what comes next.
+            Readiness::Elsewhere => Readiness::Elsewhere,
+            _ if inner.state != State::Running => Readiness::Out,
+            _ if inner.holder.is_some() => Readiness::Elsewhere,
+            readiness => readiness,
+        }
+    }
+
+    /// Gives a vCPU that waits for a processor to `cpu`, and says what is to be done first; nothing if it does
+    /// not wait, or may not run.
+    #[must_use]
+    pub fn dispatch(&self, vcpu: usize, cpu: usize) -> Option<Duty> {
+        let mut inner = self.inner.lock();
+        if inner.state != State::Running || inner.holder.is_some() {
+            return None;
+        }
+        let duty = inner.vcpus.dispatch(vcpu, cpu)?;
+        inner.seen |= bit(cpu);
+        Some(duty)
+    }
+
+    /// Whether a vCPU that is on a CPU may go into the guest again.
+    #[must_use]
+    pub fn stays(&self, vcpu: usize) -> bool {
+        let inner = self.inner.lock();
+        inner.state == State::Running && inner.holder.is_none_or(|holder| holder == vcpu)
+    }
+
+    /// Takes a vCPU back from its CPU, which has saved all of its state.
+    pub fn leave(&self, vcpu: usize, left: Left) {
+        self.inner.lock().vcpus.leave(vcpu, left);
+    }
+
+    /// Wakes a vCPU that ceded, or will.
+    ///
+    /// # Errors
+    /// [`Status::Parameter`] if there is no such vCPU.
+    pub fn prod(&self, vcpu: usize) -> Result<(), Status> {
+        if self.inner.lock().vcpus.prod(vcpu) {
+            Ok(())
+        } else {
+            Err(Status::Parameter)
+        }
+    }
+
+    /// Whether the partition has such a vCPU.
+    #[must_use]
+    pub fn has(&self, vcpu: usize) -> bool {
+        self.inner.lock().vcpus.has(vcpu)
+    }
+
+    /// Starts another vCPU of a running partition.
+    ///
+    /// # Errors
+    /// [`Status::Parameter`] if there is no such vCPU, [`Status::Busy`] if it runs already.
+    pub fn start_vcpu(&self, vcpu: usize, start: Start) -> Result<(), Status> {
+        let started = self.inner.lock().vcpus.start(vcpu, start);
+        started.map_err(|not| match not {
+            NotStarted::Unknown => Status::Parameter,
+            NotStarted::Online => Status::Busy,
+        })
     }
 
     /// Registers a write to the table.
     ///
     /// # Errors
-    /// [`Status::Busy`] while the partition runs or is being reset.
+    /// [`Status::Busy`] while the partition runs, has a vCPU that is still to leave its CPU, or is being reset.
     pub fn begin_write(&self) -> Result<Writing<'_>, Status> {
-        let mut inner = self.0.lock();
-        if inner.state == State::Running || inner.reset_at.is_some() {
+        let mut inner = self.inner.lock();
+        if inner.state == State::Running
+            || inner.reset_at.is_some()
+            || inner.vcpus.inside_but(None) != 0
+        {
             return Err(Status::Busy);
         }
         inner.writes += 1;
@@ -115,7 +221,7 @@ impl Control {
         Ok(Writing(self))
     }
 
-    /// Lets a stopped partition run, after `prepare` has made its table ready.
+    /// Lets a stopped partition run, after `prepare` has made its table ready: its first vCPU starts.
     ///
     /// # Errors
     /// [`Status::Busy`] if it is not stopped or a write is in flight; or what `prepare` says.
@@ -124,35 +230,40 @@ impl Control {
         start: Start,
         prepare: impl FnOnce() -> Result<(), Status>,
     ) -> Result<(), Status> {
-        let mut inner = self.0.lock();
+        let mut inner = self.inner.lock();
         if inner.state != State::Stopped || inner.writes != 0 || inner.reset_at.is_some() {
             return Err(Status::Busy);
         }
         prepare()?;
+        inner.vcpus.reset();
+        let _ = inner.vcpus.start(0, start);
         (inner.state, inner.quiet) = (State::Running, Quiet::No);
-        inner.start = Some(start);
         Ok(())
     }
 
-    /// The start that was asked for and is to be carried out now: the vCPU's registers are set anew.
-    #[must_use]
-    pub fn take_start(&self) -> Option<Start> {
-        self.0.lock().start.take()
-    }
-
-    /// Takes a running partition out of its turn, nothing for one that does not run; how far it has been
-    /// quieted since it ran.
-    pub fn pause(&self) -> Quiet {
-        let mut inner = self.0.lock();
+    /// Takes a running partition out of its turns, nothing for one that does not run; how far it has been
+    /// quieted since it ran. While vCPUs are inside their CPUs are kicked.
+    ///
+    /// # Errors
+    /// [`Status::Continue`] while a vCPU is still to leave its CPU.
+    pub fn pause<M: Machine>(&self, machine: &M) -> Result<Quiet, Status> {
+        let mut inner = self.inner.lock();
         if inner.state == State::Running {
             inner.state = State::Paused;
         }
-        inner.quiet
+        let inside = inner.vcpus.inside_but(None);
+        let quiet = inner.quiet;
+        drop(inner);
+        if inside == 0 {
+            return Ok(quiet);
+        }
+        kick(machine, inside);
+        Err(Status::Continue)
     }
 
     /// Notes how far a partition that does not run has been quieted.
     pub fn set_quiet(&self, quiet: Quiet) {
-        let mut inner = self.0.lock();
+        let mut inner = self.inner.lock();
         if inner.state != State::Running {
             inner.quiet = quiet;
         }
@@ -163,7 +274,7 @@ impl Control {
     /// # Errors
     /// [`Status::Busy`] if it is not paused or a write is in flight.
     pub fn resume(&self) -> Result<(), Status> {
-        let mut inner = self.0.lock();
+        let mut inner = self.inner.lock();
         if inner.state != State::Paused || inner.writes != 0 || inner.reset_at.is_some() {
             return Err(Status::Busy);
         }
@@ -172,22 +283,28 @@ impl Control {
     }
 
     /// Ends a partition that cannot or will not go on.
-    pub fn halt(&self, code: u64) {
-        let mut inner = self.0.lock();
+    pub fn halt<M: Machine>(&self, machine: &M, code: u64) {
+        let mut inner = self.inner.lock();
         inner.state = State::Halted;
         inner.exit_code = code;
+        let inside = inner.vcpus.inside_but(None);
+        drop(inner);
+        kick(machine, inside);
     }
 
     /// Does a piece of a reset: `clear` empties the table from a slot on and says where it stopped, or nothing
     /// when it is done. The first piece gives the table a new generation, so no reader of the old one goes on.
     ///
     /// # Errors
-    /// [`Status::Busy`] while the partition runs or another write is in flight; [`Status::Continue`] when
-    /// there is more to do.
+    /// [`Status::Busy`] while the partition runs, has a vCPU that is still to leave its CPU, or another write is
+    /// in flight; [`Status::Continue`] when there is more to do.
     pub fn reset(&self, clear: impl FnOnce(u64) -> Option<u64>) -> Result<(), Status> {
         let from = {
-            let mut inner = self.0.lock();
-            if inner.state == State::Running || inner.writes != 0 {
+            let mut inner = self.inner.lock();
+            if inner.state == State::Running
+                || inner.writes != 0
+                || inner.vcpus.inside_but(None) != 0
+            {
                 return Err(Status::Busy);
             }
             inner.writes += 1;
@@ -197,20 +314,86 @@ impl Control {
             inner.reset_at.unwrap_or(0)
         };
         let reached = clear(from);
-        let mut inner = self.0.lock();
+        let mut inner = self.inner.lock();
         inner.writes -= 1;
         inner.reset_at = reached;
         if reached.is_some() {
             return Err(Status::Continue);
         }
-        (inner.state, inner.start, inner.exit_code) = (State::Stopped, None, 0);
+        inner.vcpus.reset();
+        (inner.state, inner.exit_code) = (State::Stopped, 0);
         Ok(())
+    }
+
+    /// Takes every other vCPU of a running partition out of guest state, for one that makes a hypercall, and
+    /// waits until they are. None if another one holds the partition, or it does not run any more.
+    ///
+    /// The wait is bounded: who is inside is kicked, hypercalls are bounded in work, and none of them waits for
+    /// a vCPU but this one.
+    pub fn hold<M: Machine>(&self, machine: &M, vcpu: usize) -> Option<Held<'_>> {
+        let mut inner = self.inner.lock();
+        if inner.state != State::Running || inner.holder.is_some() {
+            return None;
+        }
+        inner.holder = Some(vcpu);
+        drop(inner);
+        let held = Held(self);
+        kick(machine, self.inside_but(vcpu));
+        while self.inside_but(vcpu) != 0 {
+            crate::arch::relax();
+        }
+        Some(held)
+    }
+
+    fn inside_but(&self, vcpu: usize) -> u64 {
+        self.inner.lock().vcpus.inside_but(Some(vcpu))
+    }
+
+    /// Has every CPU that may remember translations of the partition, of which no vCPU but the caller's is in
+    /// guest state, forget them; whether all have. `cpu` is the caller's own. Those that have to be asked are
+    /// kicked: to be called again until all have answered.
+    pub fn forget<M: Machine>(&self, machine: &M, lpid: Lpid, cpu: usize) -> bool {
+        if machine.forgets_everywhere() {
+            machine.flush_lpid(lpid);
+            self.inner.lock().seen = 0;
+            return true;
+        }
+        let mut inner = self.inner.lock();
+        let seen = core::mem::take(&mut inner.seen);
+        self.owed.fetch_or(seen, Ordering::Relaxed);
+        drop(inner);
+        self.pay(machine, lpid, cpu);
+        self.has_forgotten(machine)
+    }
+
+    /// Whether every CPU that was told to forget the partition's translations has; the others are kicked.
+    pub fn has_forgotten<M: Machine>(&self, machine: &M) -> bool {
+        let owed = self.owed.load(Ordering::Acquire);
+        kick(machine, owed);
+        owed == 0
+    }
+
+    /// Forgets the partition's translations on this CPU, if it was told to.
+    #[inline]
+    pub fn pay<M: Machine>(&self, machine: &M, lpid: Lpid, cpu: usize) {
+        if self.owed.load(Ordering::Relaxed) & bit(cpu) != 0 {
+            machine.flush_lpid(lpid);
+            self.owed.fetch_and(!bit(cpu), Ordering::Release);
+        }
+    }
+}
+
+/// Kicks a set of CPUs.
+fn kick<M: Machine>(machine: &M, cpus: u64) {
+    for cpu in crate::table::bitmap::ones(cpus) {
+        machine.kick(crate::table::bitmap::index(cpu));
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::arch::host::{Event, Recording};
 
     const START: Start = Start {
         entry: GuestReal::new(0x100),
@@ -219,7 +402,7 @@ mod tests {
 
     #[test]
     fn a_write_and_a_run_exclude_each_other() {
-        let control = Control::new();
+        let control = Control::new(2);
         let writing = control.begin_write().unwrap();
         assert_eq!(
             control.start(START, || panic!("prepared beside a write")),
@@ -227,10 +410,19 @@ mod tests {
         );
         drop(writing);
         assert_eq!(control.start(START, || Ok(())), Ok(()));
-        assert_eq!(control.take_start(), Some(START));
-        assert_eq!(control.take_start(), None);
+        let started = |vcpu| control.dispatch(vcpu, 0).and_then(|duty| duty.start);
+        assert_eq!(started(0), Some(START));
+        assert_eq!(started(1), None);
         assert_eq!(control.begin_write().unwrap_err(), Status::Busy);
-        control.pause();
+        let machine = Recording::new(0);
+        machine.record();
+        assert_eq!(control.pause(&machine), Err(Status::Continue));
+        assert_eq!(machine.recorded(), [Event::Kick(0)]);
+        assert!(!control.stays(0));
+        assert_eq!(control.begin_write().unwrap_err(), Status::Busy);
+        control.leave(0, Left::Preempted);
+        assert_eq!(control.pause(&machine), Ok(Quiet::No));
+        assert_eq!(control.dispatch(0, 0), None);
         let writing = control.begin_write().unwrap();
         assert_eq!(control.resume(), Err(Status::Busy));
         drop(writing);
@@ -240,8 +432,8 @@ mod tests {
 
     #[test]
     fn a_reset_goes_on_where_it_stopped_and_lets_nothing_in() {
-        let control = Control::new();
-        control.halt(3);
+        let control = Control::new(2);
+        control.halt(&Recording::new(0), 3);
         assert_eq!(control.reset(|from| Some(from + 10)), Err(Status::Continue));
         assert_eq!(control.generation(), 2);
         assert_eq!(control.begin_write().unwrap_err(), Status::Busy);
@@ -261,14 +453,66 @@ mod tests {
 
     #[test]
     fn a_start_that_cannot_be_prepared_did_not_happen() {
-        let control = Control::new();
+        let control = Control::new(2);
         assert_eq!(
             control.start(START, || Err(Status::PtegFull)),
             Err(Status::PtegFull)
         );
         assert_eq!(
-            (control.state(), control.take_start()),
+            (control.state(), control.dispatch(0, 0)),
             (State::Stopped, None)
         );
+    }
+
+    #[test]
+    fn who_holds_a_partition_has_it_alone() {
+        let control = Control::new(3);
+        let machine = Recording::new(0);
+        assert!(control.hold(&machine, 0).is_none(), "it does not run");
+        assert_eq!(control.start(START, || Ok(())), Ok(()));
+        assert_eq!(control.start_vcpu(1, START), Ok(()));
+        assert!(control.dispatch(0, 0).is_some());
+        let held = control.hold(&machine, 0).unwrap();
+        assert!(control.hold(&machine, 1).is_none());
+        assert_eq!(control.dispatch(1, 1), None);
+        assert!(control.stays(0));
+        drop(held);
+        assert!(control.dispatch(1, 1).is_some());
+        // One that is inside is waited for: it leaves when it is kicked.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while control.stays(1) {
+                    std::thread::yield_now();
+                }
+                control.leave(1, Left::Preempted);
+            });
+            drop(control.hold(&machine, 0).unwrap());
+        });
+        assert!(control.dispatch(1, 2).is_some_and(|duty| duty.moved));
+    }
+
+    /// POWER8, of which each core has to forget for itself.
+    #[test]
+    fn every_cpu_that_ran_it_forgets() {
+        let lpid = Lpid::new(1);
+        let machine = Recording::new(0).forgetting_for_itself();
+        let control = Control::new(2);
+        assert_eq!(control.start(START, || Ok(())), Ok(()));
+        for cpu in [0, 2] {
+            assert!(control.dispatch(0, cpu).is_some());
+            control.leave(0, Left::Preempted);
+        }
+        assert_eq!(control.pause(&machine), Ok(Quiet::No));
+        machine.record();
+        assert!(!control.forget(&machine, lpid, 0), "CPU 2 has not");
+        assert_eq!(machine.recorded(), [Event::FlushLpid(lpid), Event::Kick(2)]);
+        machine.record();
+        control.pay(&machine, lpid, 1);
+        assert!(!control.has_forgotten(&machine));
+        control.pay(&machine, lpid, 2);
+        assert!(control.has_forgotten(&machine));
+        control.pay(&machine, lpid, 2);
+        assert_eq!(machine.recorded(), [Event::Kick(2), Event::FlushLpid(lpid)]);
+        assert!(control.forget(&machine, lpid, 0), "nobody ran it since");
     }
 }

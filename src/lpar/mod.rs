@@ -4,16 +4,18 @@
 //! [`partition::Description`] that a board reads from its manifest. [`control`] is the state machine that
 //! keeps runs and writes of a partition apart; [`vrma`] makes the entries that translate guest real mode;
 //! [`fault`] answers storage interrupts; [`schedule`] chooses whose turn it is; [`vcpu`] is what is kept of a
-//! guest's processor.
+//! guest's processor, [`vcpus`] where it is.
 
 pub mod control;
 pub mod fault;
 pub mod partition;
 pub mod schedule;
 pub mod vcpu;
+pub mod vcpus;
 pub mod vrma;
 
 pub use partition::{Description, Partition};
+pub use vcpus::MAX_VCPUS;
 
 use crate::addr::Lpid;
 use crate::arch::Machine;
@@ -71,7 +73,7 @@ impl<'m, M: Machine> System<'m, M> {
 
     /// Ends a partition: it is halted with `code`, and the streams that it had open are closed.
     pub fn halt(&self, partition: &Partition<'_>, code: u64) {
-        partition.control().halt(code);
+        partition.control().halt(&self.machine, code);
         self.close_streams_of(partition.description().lpid);
     }
 

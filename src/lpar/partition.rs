@@ -10,7 +10,8 @@ use crate::stream::{Budget, Readers, Writer};
 use crate::sync::Mutex;
 use crate::table::bitmap::{BLOCK, WORD, ones};
 use crate::table::hpte::Format;
-use crate::table::{Memory, Table, tlb};
+use crate::table::tlb::{self, Scope};
+use crate::table::{Memory, Table};
 
 /// What a partition is, as its board's manifest says.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub struct Description<'a> {
     pub shared: Option<Region>,
     /// Where it starts.
     pub entry: GuestReal,
+    /// How many vCPUs it has, from 1 to [`super::MAX_VCPUS`].
+    pub vcpus: usize,
 }
 
 /// The one writer a table can have.
@@ -63,7 +66,6 @@ impl<'m> Partition<'m> {
     pub fn new(description: Description<'m>, format: Format, memory: Memory<'m>) -> Self {
         let (table, marks) = Table::new(description.lpid, format, memory);
         Self {
-            description,
             table,
             readers: Readers::new(marks.map(|marks| marks.words())),
             writer: Mutex::new(WriterSlot {
@@ -72,7 +74,8 @@ impl<'m> Partition<'m> {
                 generation: 0,
                 writer: Writer::new(),
             }),
-            control: Control::new(),
+            control: Control::new(description.vcpus),
+            description,
         }
     }
 
@@ -102,6 +105,19 @@ impl<'m> Partition<'m> {
     #[must_use]
     pub const fn control(&self) -> &Control {
         &self.control
+    }
+
+    /// Which CPUs may remember translations of its entries while one of its vCPUs makes a call: with one
+    /// vCPU, the one that it is on. (A vCPU that comes to another CPU has its translations dropped there
+    /// first.)
+    #[inline]
+    #[must_use]
+    pub const fn scope(&self) -> Scope {
+        if self.description.vcpus == 1 {
+            Scope::Here
+        } else {
+            Scope::Everywhere(self.description.lpid)
+        }
     }
 
     /// Its state.
@@ -135,15 +151,18 @@ impl<'m> Partition<'m> {
 
     /// Takes the partition out of guest state and makes its R and C final, a piece at a time: drops every
     /// translation of it, so that no processor holds back an R or C, and merges them into the guest view.
-    /// Every pass begun after this is done is exact, and so is the pending count.
+    /// Every pass begun after this is done is exact, and so is the pending count. `cpu` is the caller's.
     ///
     /// # Errors
-    /// [`Status::Continue`] when there is more to do.
-    pub fn pause<M: Machine>(&self, machine: &M) -> Result<(), Status> {
-        let from = match self.control.pause() {
-            Quiet::No => {
-                machine.flush_lpid(self.description.lpid);
-                0
+    /// [`Status::Continue`] when there is more to do, or to wait for.
+    pub fn pause<M: Machine>(&self, machine: &M, cpu: usize) -> Result<(), Status> {
+        let lpid = self.description.lpid;
+        let from = match self.control.pause(machine)? {
+            Quiet::No if self.control.forget(machine, lpid, cpu) => 0,
+            Quiet::Told if self.control.has_forgotten(machine) => 0,
+            Quiet::No | Quiet::Told => {
+                self.control.set_quiet(Quiet::Told);
+                return Err(Status::Continue);
             }
             Quiet::Below(slot) => slot,
             Quiet::Yes => self.table.order().slots(),
@@ -195,12 +214,14 @@ impl<'m> Partition<'m> {
     ///
     /// # Errors
     /// [`Status::Busy`] while it runs or a write is in flight; [`Status::Continue`] when there is more to do.
-    pub fn reset<M: Machine>(&self, machine: &M) -> Result<(), Status> {
+    pub fn reset<M: Machine>(&self, machine: &M, cpu: usize) -> Result<(), Status> {
         self.control.reset(|from| {
             let reached = self.clear(machine, from);
             if reached.is_none() {
+                // Every entry was flushed when it went, on all CPUs; this is for what firmware or an earlier
+                // use of the LPID may have left.
                 self.table.set_vrma_shift(None);
-                machine.flush_lpid(self.description.lpid);
+                let _ = self.control.forget(machine, self.description.lpid, cpu);
             }
             reached
         })

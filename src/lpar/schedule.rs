@@ -1,16 +1,18 @@
-//! Whose turn it is: round robin over the partitions that can run.
+//! Whose turn it is on a CPU: round robin over the vCPUs that it can run.
 //!
-//! A partition that ceded its slice gets its turn all the same, since it polls for what it waits for; but
-//! when all that can run have ceded, there is time to rest before the next turn.
+//! A vCPU that ceded its slice gets its turn all the same: it may poll for what it waits for, and H_CEDE may
+//! return early. But when all that can run have ceded, there is time to rest before the next turn.
 
-/// What a partition could do with a turn.
+/// What a vCPU could do with a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
     /// It has work.
     Ready,
     /// It gave up its last slice and waits for something.
     Ceded,
-    /// It is stopped, paused or halted.
+    /// Another CPU has it, or it is another CPU's alone.
+    Elsewhere,
+    /// It is offline, or its partition is stopped, paused, halted or held.
     Out,
 }
 
@@ -21,33 +23,43 @@ pub enum Turn {
     Run(usize),
     /// This one's, but nobody has work: the CPU may rest first.
     Rest(usize),
-    /// Nobody can run, and nobody is left who could change that.
+    /// Nobody's on this CPU. Others may change that.
+    Idle,
+    /// Nobody can run on any CPU, and nobody is left who could change that.
     Nobody,
 }
 
 /// The turn after that of `last`, which comes last now.
-pub fn next(last: usize, partitions: usize, readiness: impl Fn(usize) -> Readiness) -> Turn {
-    let in_order = || {
-        let after = last.saturating_add(1).min(partitions);
-        (after..partitions).chain(0..after)
-    };
-    let Some(next) = in_order().find(|&index| readiness(index) != Readiness::Out) else {
-        return Turn::Nobody;
-    };
-    if in_order().any(|index| readiness(index) == Readiness::Ready) {
-        Turn::Run(next)
-    } else {
-        Turn::Rest(next)
+pub fn next(last: usize, vcpus: usize, readiness: impl Fn(usize) -> Readiness) -> Turn {
+    let after = last.saturating_add(1).min(vcpus);
+    let (mut first, mut ready, mut elsewhere) = (None, false, false);
+    for index in (after..vcpus).chain(0..after) {
+        match readiness(index) {
+            Readiness::Ready => ready = true,
+            Readiness::Ceded => {}
+            Readiness::Elsewhere => {
+                elsewhere = true;
+                continue;
+            }
+            Readiness::Out => continue,
+        }
+        first = first.or(Some(index));
+    }
+    match first {
+        Some(next) if ready => Turn::Run(next),
+        Some(next) => Turn::Rest(next),
+        None if elsewhere => Turn::Idle,
+        None => Turn::Nobody,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Readiness::{Ceded, Out, Ready};
+    use super::Readiness::{Ceded, Elsewhere, Out, Ready};
     use super::*;
 
-    fn turn(last: usize, partitions: &[Readiness]) -> Turn {
-        next(last, partitions.len(), |index| partitions[index])
+    fn turn(last: usize, vcpus: &[Readiness]) -> Turn {
+        next(last, vcpus.len(), |index| vcpus[index])
     }
 
     #[test]
@@ -69,6 +81,13 @@ mod tests {
     fn the_cpu_rests_when_all_have_ceded() {
         assert_eq!(turn(0, &[Ceded, Out, Ceded]), Turn::Rest(2));
         assert_eq!(turn(0, &[Ceded, Out, Out]), Turn::Rest(0));
+    }
+
+    #[test]
+    fn what_another_cpu_has_is_neither_run_nor_nobody() {
+        assert_eq!(turn(0, &[Ready, Elsewhere, Ready]), Turn::Run(2));
+        assert_eq!(turn(0, &[Ceded, Elsewhere]), Turn::Rest(0));
+        assert_eq!(turn(0, &[Elsewhere, Out]), Turn::Idle);
     }
 
     #[test]

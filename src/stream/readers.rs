@@ -60,7 +60,7 @@ struct OwnMarks<'m> {
 #[derive(Debug)]
 pub(super) struct ReaderSlot<'m> {
     marks: OwnMarks<'m>,
-    /// Who opened it; none: the slot is free.
+    /// Who opened it; none: closed.
     owner: Option<Lpid>,
     /// Tells this use of the slot from earlier ones.
     serial: u64,
@@ -154,12 +154,9 @@ impl<'m> Readers<'m> {
         let free = slots
             .readers
             .iter()
-            .filter(|reader| reader.owner.is_none())
+            .filter(|reader| reader.is_free())
             .count();
-        let slot = slots
-            .readers
-            .iter()
-            .position(|reader| reader.owner.is_none());
+        let slot = slots.readers.iter().position(ReaderSlot::is_free);
         let Some(slot) = slot.filter(|_| free > spare) else {
             return Err(Refused::Full);
         };
@@ -180,7 +177,6 @@ impl<'m> Readers<'m> {
         reader.owner = Some(owner);
         reader.serial += 1;
         reader.generation = generation;
-        reader.busy = false;
         reader.bolted_only = flags.contains(OpenFlags::BOLTED_ONLY);
         (reader.cursor, reader.kept) = (start, start);
         (reader.pass, reader.found, reader.count) = (1, false, 0);
@@ -240,7 +236,8 @@ impl<'m> Readers<'m> {
         Ok(())
     }
 
-    /// Closes every reader of `owner`, which has stopped: none of them is in use.
+    /// Closes every reader of `owner`, which has stopped. A call that another CPU of it still has under way
+    /// ends as it would have; its slot is free when it has.
     pub fn close_all_of(&self, table: &Table<'_>, owner: Lpid) {
         for reader in self
             .slots
@@ -250,7 +247,6 @@ impl<'m> Readers<'m> {
             .filter(|reader| reader.owner == Some(owner))
         {
             reader.owner = None;
-            reader.busy = false;
             table.retire_reader();
         }
     }
@@ -324,6 +320,11 @@ impl Slots<'_> {
 }
 
 impl ReaderSlot<'_> {
+    /// Whether it can be opened: closed, and not in use by a call that began before.
+    const fn is_free(&self) -> bool {
+        self.owner.is_none() && !self.busy
+    }
+
     /// Whether it is in its first pass.
     pub(super) const fn is_first_pass(&self) -> bool {
         self.pass == 1

@@ -2,7 +2,7 @@
 //!
 //! [`operand`] is pure and held to golden vectors, since QEMU ignores RB: no run on it would find a wrong
 //! one. [`flush`] issues the sequence of ISA 3.0B Book III section 5.10.1.2 for a batch of [`Stale`] slots:
-//! `ptesync; tlbie ...; eieio; tlbsync; ptesync`.
+//! `ptesync; tlbie ...; eieio; tlbsync; ptesync`; or with `tlbiel ...; ptesync` where [`Scope`] allows it.
 
 use super::hpte::{GuestV, LARGE, PageSize, RealR, SECONDARY, SegmentSize};
 use super::slot::{Flushed, Stale};
@@ -50,19 +50,54 @@ pub fn operand(v: GuestV, r: RealR, size: PageSize, ptex: Ptex) -> u64 {
     va | lp | b << 8 | aval | 1
 }
 
+/// Which CPUs may remember a translation that is flushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The calling one alone, whose LPIDR names the partition: `tlbiel` does. Only for calls that the one vCPU
+    /// of a partition makes for itself.
+    Here,
+    /// Any: `tlbie` for this partition.
+    Everywhere(Lpid),
+}
+
+impl From<Lpid> for Scope {
+    fn from(lpid: Lpid) -> Self {
+        Self::Everywhere(lpid)
+    }
+}
+
+impl Scope {
+    #[inline]
+    fn invalidate<M: Machine>(self, machine: &M, operand: u64) {
+        match self {
+            Self::Here => machine.tlbiel(operand),
+            Self::Everywhere(lpid) => machine.tlbie(operand, lpid),
+        }
+    }
+
+    #[inline]
+    fn wait<M: Machine>(self, machine: &M) {
+        match self {
+            Self::Here => machine.tlbiel_sync(),
+            Self::Everywhere(_) => machine.tlbsync(),
+        }
+    }
+}
+
 /// Flushes a batch of stale entries and gives each to `flushed`, the last one first: from there on its R and
 /// C are final.
 pub fn flush<'t, const MAX: usize, M: Machine>(
     machine: &M,
-    lpid: Lpid,
+    scope: impl Into<Scope>,
     batch: &mut heapless::Vec<Stale<'t>, MAX>,
     mut flushed: impl FnMut(Flushed<'t>),
 ) {
+    let scope = scope.into();
     machine.ptesync();
     for stale in batch.iter() {
-        machine.tlbie(stale.operand(), lpid);
+        scope.invalidate(machine, stale.operand());
     }
-    machine.tlbsync();
+    scope.wait(machine);
     // From the end: the entries are moved out one by one, and a batch may be long.
     while let Some(stale) = batch.pop() {
         flushed(stale.flushed());
@@ -70,10 +105,16 @@ pub fn flush<'t, const MAX: usize, M: Machine>(
 }
 
 /// Flushes one stale entry.
-pub fn flush_one<'t, M: Machine>(machine: &M, lpid: Lpid, stale: Stale<'t>) -> Flushed<'t> {
+#[inline]
+pub fn flush_one<'t, M: Machine>(
+    machine: &M,
+    scope: impl Into<Scope>,
+    stale: Stale<'t>,
+) -> Flushed<'t> {
+    let scope = scope.into();
     machine.ptesync();
-    machine.tlbie(stale.operand(), lpid);
-    machine.tlbsync();
+    scope.invalidate(machine, stale.operand());
+    scope.wait(machine);
     stale.flushed()
 }
 

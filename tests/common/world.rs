@@ -7,7 +7,7 @@ use realhpt::addr::{GuestReal, HostReal, Lpid};
 use realhpt::arch::Machine;
 use realhpt::arch::host::Recording;
 use realhpt::hcall::abi::{self, Privileges, ReadFlags, ReportKind, Status};
-use realhpt::hcall::{Frame, Next, Platform, dispatch};
+use realhpt::hcall::{Frame, Next, Platform, Seat, dispatch};
 use realhpt::lpar::{Description, Partition, System};
 use realhpt::memory::{Region, Regions};
 use realhpt::sync::{AtomicU64, BeDword, Ordering};
@@ -38,6 +38,7 @@ pub(crate) struct Spec {
     pub(crate) lpid: u16,
     pub(crate) order: u32,
     pub(crate) privileges: Privileges,
+    pub(crate) vcpus: usize,
     /// Guest address, host address, bytes.
     pub(crate) regions: Vec<(u64, u64, u64)>,
 }
@@ -49,17 +50,19 @@ impl Spec {
             lpid: AGENT,
             order: 18,
             privileges: Privileges::CONTROL | Privileges::REPORT,
+            vcpus: 1,
             regions: vec![(0, 0, AGENT_MEMORY)],
         }
     }
 
-    /// The client, with a table of this order.
+    /// The client, with a table of this order, and with two vCPUs: its translations may be on any CPU.
     pub(crate) fn client(order: u32) -> Self {
         let regions = vec![(0, CLIENT_HOST, CLIENT_MEMORY), CLIENT_WINDOW];
         Self {
             lpid: CLIENT,
             order,
             privileges: Privileges::empty(),
+            vcpus: 2,
             regions,
         }
     }
@@ -228,6 +231,7 @@ impl<'s, M: Machine> World<'s, M> {
                 regions,
                 shared: None,
                 entry: GuestReal::new(0x100),
+                vcpus: spec.vcpus,
             };
             let order = Order::new(spec.order).unwrap();
             let memory = Memory::new(order, hpt, beside).unwrap();
@@ -288,7 +292,14 @@ impl<'s, M: Machine> World<'s, M> {
             *register = value;
         }
         let caller = self.partition(lpid);
-        let next = dispatch(&self.system, &self.board, caller, problem_state, &mut frame);
+        let next = dispatch(
+            &self.system,
+            &self.board,
+            caller,
+            Seat::default(),
+            problem_state,
+            &mut frame,
+        );
         let [raw, out @ ..] = frame.regs;
         Answer { raw, out, next }
     }

@@ -36,8 +36,20 @@ impl Machine for Probe {
     fn tlbsync(&self) {
         self.see(Event::Tlbsync);
     }
+    fn tlbiel(&self, rb: u64) {
+        self.see(Event::Tlbiel(rb));
+    }
+    fn tlbiel_sync(&self) {
+        self.see(Event::TlbielSync);
+    }
     fn flush_lpid(&self, lpid: Lpid) {
         self.see(Event::FlushLpid(lpid));
+    }
+    fn forgets_everywhere(&self) -> bool {
+        true
+    }
+    fn kick(&self, cpu: usize) {
+        self.see(Event::Kick(cpu));
     }
     fn eieio(&self) {
         self.see(Event::Eieio);

@@ -17,7 +17,7 @@ pub fn fail() -> ! {
 #[cfg(target_os = "none")]
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    // SAFETY: this CPU goes nowhere from here; the others, if any, are on their own anyway.
+    // SAFETY: this CPU goes nowhere from here.
     unsafe { logger::seize() };
     defmt::error!("panic: {}", defmt::Display2Format(info));
     fail()

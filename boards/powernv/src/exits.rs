@@ -10,24 +10,23 @@ use realhpt::arch::powerpc64::{slb, spr};
 use realhpt::lpar::Partition;
 use realhpt::lpar::fault::{Answer, Fault, Kind};
 use realhpt::lpar::vcpu::{self, Interrupt, msr};
+use realhpt::lpar::vcpus::Left;
 use realhpt::table::hash::Segment;
 
 use crate::board::Machine;
 use crate::cpu::Cpu;
 use crate::machine::Generation;
-use crate::opal;
 use crate::run::answer;
 use crate::vectors::vector;
+use crate::{external, opal};
 
 /// What the vCPU does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It goes on, or has been halted.
     Enter,
-    /// It gave up its slice.
-    Cede,
-    /// Its slice is over.
-    SliceOver,
+    /// It leaves the CPU: its slice is over or given up, it waits for something, or it stops.
+    Leave(Left),
     /// The verdict is given.
     PowerOff,
 }
@@ -50,9 +49,10 @@ impl Quota {
 
     /// Whether there is another line.
     fn take(&self) -> bool {
-        let left = self.0.load(Ordering::Relaxed);
-        self.0.store(left.saturating_sub(1), Ordering::Relaxed);
-        left > 0
+        let take = |left: u32| left.checked_sub(1);
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok()
     }
 }
 
@@ -75,8 +75,10 @@ pub fn handle(
         answer::CEDE => {
             // LoPAR: the call returns with external interrupts enabled.
             cpu.registers.msr |= msr::EE;
-            return Outcome::Cede;
+            return Outcome::Leave(Left::Ceded);
         }
+        answer::YIELD => return Outcome::Leave(Left::Preempted),
+        answer::STOP => return Outcome::Leave(Left::Stopped),
         answer::EXIT => {
             defmt::info!(
                 "partition {=str} has ended with {=u64:#x}",
@@ -86,7 +88,11 @@ pub fn handle(
             return Outcome::Enter;
         }
         answer::POWER_OFF => return Outcome::PowerOff,
-        vector::HDEC => return Outcome::SliceOver,
+        // A kick: the CPU has to look around, and does so between slices.
+        vector::HDEC | vector::DOORBELL => return Outcome::Leave(Left::Preempted),
+        vector::EXTERNAL if external::take(generation, cpu.number()) => {
+            return Outcome::Leave(Left::Preempted);
+        }
         vector::HDSI | vector::HISI => {
             if let Answer::Interrupt(interrupt) =
                 fault(partition, generation, cpu, exit, status).answer(partition.table())
@@ -98,12 +104,10 @@ pub fn handle(
         vector::HEAI | vector::HFU => deliver(cpu, ILLEGAL, lpcr),
         vector::EXTERNAL | vector::HVI => {
             if EXTERNALS.take() {
-                defmt::warn!("an external interrupt that nobody asked for; no more are taken");
+                defmt::warn!("an external interrupt that nobody asked for; it is not ended");
             }
-            crate::external::silence();
+            external::hold_back(generation, cpu.number());
         }
-        // Taken once for each message; nobody sends any, so there is nothing to do.
-        vector::DOORBELL => {}
         vector::HMI => maintenance(),
         vector::SYSTEM_RESET => {
             if RESETS.take() {

@@ -2,7 +2,8 @@
 //!
 //! The way through it: `boot` has the first instructions and `start` the rest of the boot, which reads the
 //! machine's device tree ([`tree`]) and the [`manifest`], lays out memory ([`layout`], `place`), makes the
-//! `partitions` with the register values of [`mode`], and then lets them `run`. Guests leave through the
+//! `partitions` with the register values of [`mode`], and starts the other CPUs (`smp`). Each CPU then `run`s whichever
+//! vCPU of the `seats` is next. Guests leave through the
 //! `vectors`; a hypercall goes to the engine from there, any other exit through `exits`. `opal`, `uart` and
 //! `logger` talk to the outside; `unexpected` and `end` are the ends that no verdict has.
 //!
@@ -38,6 +39,10 @@ pub mod partitions;
 pub mod place;
 #[cfg(target_os = "none")]
 pub mod run;
+#[cfg(target_os = "none")]
+pub mod seats;
+#[cfg(target_os = "none")]
+pub mod smp;
 #[cfg(target_os = "none")]
 pub mod start;
 #[cfg(target_os = "none")]

@@ -1,12 +1,15 @@
 //! defmt's global logger, on the UART of its own.
 //!
 //! One frame at a time: the lock is held from `acquire` to `release`. A CPU that panics or takes an
-//! unexpected interrupt may hold it itself, in the middle of a frame: it calls [`seize`], which ends that
-//! frame with a separator and makes the lock free. The decoder then drops one frame and goes on.
+//! unexpected interrupt may hold it itself, in the middle of a frame: it calls [`seize`], which gives another
+//! CPU's frame the time to end, begins with a separator and leaves the lock aside: whoever else logs from
+//! then on waits for ever. The decoder drops at most one frame and goes on.
 
 use core::cell::UnsafeCell;
 use core::mem;
+use core::sync::atomic::{AtomicU64, Ordering};
 
+use realhpt::arch::powerpc64::{relax, spr, time_base};
 use realhpt::sync::Mutex;
 use spin::Once;
 
@@ -18,6 +21,24 @@ static UART: Once<Uart> = Once::new();
 /// Serialises frames. What it guards is [`ENCODER`], which cannot be inside: defmt takes and gives up the
 /// lock in two calls.
 static FRAME: Mutex<()> = Mutex::new(());
+
+/// PIR + 1 of the CPU that has seized the log; 0: none.
+static SEIZED: AtomicU64 = AtomicU64::new(0);
+/// PIR + 1 of the CPU whose frame is on its way; 0: none.
+static HOLDER: AtomicU64 = AtomicU64::new(0);
+/// Microseconds that another CPU's frame gets to end.
+const PATIENCE: u64 = 100_000;
+
+fn own() -> u64 {
+    spr::PIR.read() + 1
+}
+
+/// Waits for ever.
+fn stop() -> ! {
+    loop {
+        relax();
+    }
+}
 
 struct Encoder(UnsafeCell<defmt::Encoder>);
 
@@ -31,16 +52,25 @@ pub fn init(generation: Generation) {
     UART.call_once(|| Uart::init(generation));
 }
 
-/// Makes the log usable for a CPU that will not go back to what it did.
+/// Makes the log usable for a CPU that will not go back to what it did, and for it alone.
 ///
 /// # Safety
-/// The caller never returns, and no other CPU logs.
+/// The caller never returns.
 pub unsafe fn seize() {
-    if FRAME.is_locked() {
-        // SAFETY: the holder is this CPU, which does not go on, or none.
-        unsafe { FRAME.force_unlock() };
+    let before = SEIZED.compare_exchange(0, own(), Ordering::SeqCst, Ordering::SeqCst);
+    if before.is_err_and(|other| other != own()) {
+        // Another CPU is at its end, and will switch off.
+        stop();
     }
-    // SAFETY: nobody else uses the encoder.
+    let until = time_base() + crate::time::ticks(PATIENCE);
+    loop {
+        let holder = HOLDER.load(Ordering::SeqCst);
+        if holder == 0 || holder == own() || time_base() > until {
+            break;
+        }
+        relax();
+    }
+    // SAFETY: whoever else comes to use it waits for ever.
     unsafe { *ENCODER.0.get() = defmt::Encoder::new() };
 }
 
@@ -61,11 +91,19 @@ fn send(bytes: &[u8]) {
 struct Logger;
 
 // SAFETY: `acquire` returns with `FRAME` held and `release` gives it up; between them only the holder is in
-// here. Interrupts are off in hypervisor state, and a machine check does not return to the frame it broke.
+// here, or the one that seized the log, which nobody gets past. Interrupts are off in hypervisor state, and a
+// machine check does not return to the frame it broke.
 unsafe impl defmt::Logger for Logger {
     fn acquire() {
-        mem::forget(FRAME.lock());
-        // SAFETY: the lock is held.
+        if SEIZED.load(Ordering::SeqCst) != own() {
+            mem::forget(FRAME.lock());
+            HOLDER.store(own(), Ordering::SeqCst);
+            if SEIZED.load(Ordering::SeqCst) != 0 {
+                HOLDER.store(0, Ordering::SeqCst);
+                stop();
+            }
+        }
+        // SAFETY: the lock is held, or the log is seized.
         unsafe { (*ENCODER.0.get()).start_frame(send) };
     }
 
@@ -76,8 +114,11 @@ unsafe impl defmt::Logger for Logger {
     unsafe fn release() {
         // SAFETY: the lock is held.
         unsafe { (*ENCODER.0.get()).end_frame(send) };
-        // SAFETY: by the lock that `acquire` took and forgot.
-        unsafe { FRAME.force_unlock() };
+        HOLDER.store(0, Ordering::SeqCst);
+        if SEIZED.load(Ordering::SeqCst) != own() {
+            // SAFETY: by the lock that `acquire` took and forgot.
+            unsafe { FRAME.force_unlock() };
+        }
     }
 
     unsafe fn write(bytes: &[u8]) {

@@ -17,18 +17,22 @@
 //!       start;                               optional: runs at boot
 //!       shared = /bits/ 64 <host size guest>;     optional: a window that the machine's owner sees too
 //!       console;                             optional: its terminal is the machine's console
+//!       vcpus = <2>;                         optional: how many; 1 without
+//!       pin = <0>;                           optional: vCPU n runs on CPU pin + n alone; any CPU without
 //!     };
 //!   };
 //! };
 //! ```
 
 use core::fmt;
+use core::ops::RangeInclusive;
 
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{Node, Property};
 use realhpt::addr::{GuestReal, HostReal, Lpid};
+use realhpt::arch::MAX_CPUS;
 use realhpt::hcall::abi::Privileges;
-use realhpt::lpar::MAX_PARTITIONS;
+use realhpt::lpar::{MAX_PARTITIONS, MAX_VCPUS};
 use realhpt::memory::Region;
 use realhpt::table::Order;
 
@@ -60,6 +64,10 @@ pub struct Entry<'a> {
     pub shared: Option<Region>,
     /// Its terminal is the machine's console.
     pub console: bool,
+    /// How many vCPUs it has.
+    pub vcpus: usize,
+    /// The CPU that its first vCPU runs on, the next one on the next; none: any.
+    pub pin: Option<usize>,
 }
 
 /// What is wrong with a manifest.
@@ -161,6 +169,10 @@ impl<'a> Reader<'a> {
             start: self.bytes("start").is_some(),
             shared: self.shared(memory)?,
             console: self.bytes("console").is_some(),
+            vcpus: self
+                .small("vcpus", 1..=MAX_VCPUS, "vcpus is not a number of vCPUs")?
+                .unwrap_or(1),
+            pin: self.small("pin", 0..=MAX_CPUS - 1, "pin is not the number of a CPU")?,
         })
     }
 
@@ -211,6 +223,23 @@ impl<'a> Reader<'a> {
         let property = self.0.property(name);
         property
             .and_then(|property| property.value_as().ok())
+            .ok_or_else(|| self.wrong(reason))
+    }
+
+    /// An optional number within a range.
+    fn small(
+        &self,
+        name: &str,
+        range: RangeInclusive<usize>,
+        reason: &'static str,
+    ) -> Result<Option<usize>, Error<'a>> {
+        if self.bytes(name).is_none() {
+            return Ok(None);
+        }
+        usize::try_from(self.u32(name, reason)?)
+            .ok()
+            .filter(|number| range.contains(number))
+            .map(Some)
             .ok_or_else(|| self.wrong(reason))
     }
 
@@ -299,6 +328,7 @@ mod tests {
         assert_eq!(agent.privileges, Privileges::CONTROL | Privileges::REPORT);
         assert_eq!((agent.image.len(), agent.entry.raw()), (4, 0x100));
         assert_eq!((agent.start, agent.console), (true, false));
+        assert_eq!((agent.vcpus, agent.pin), (1, None));
         let shared = agent.shared.unwrap();
         assert_eq!(
             (shared.host().raw(), shared.guest().raw(), shared.size()),
@@ -331,6 +361,16 @@ mod tests {
         assert_eq!(
             refusal(set("privileges", b"controll\0")),
             "privileges has a word that is none"
+        );
+        for vcpus in [0, 9] {
+            assert_eq!(
+                refusal(set("vcpus", &[0, 0, 0, vcpus])),
+                "vcpus is not a number of vCPUs"
+            );
+        }
+        assert_eq!(
+            refusal(set("pin", &[0, 0, 0, 64])),
+            "pin is not the number of a CPU"
         );
         assert_eq!(
             refusal(set("shared", &[0; 16])),

@@ -12,6 +12,7 @@ mod token {
     pub(super) const CONSOLE_READ: u64 = 2;
     pub(super) const CEC_POWER_DOWN: u64 = 5;
     pub(super) const POLL_EVENTS: u64 = 10;
+    pub(super) const START_CPU: u64 = 41;
     pub(super) const HANDLE_HMI: u64 = 98;
 }
 
@@ -140,6 +141,11 @@ pub fn console_read(bytes: &mut [u8]) -> usize {
 pub fn poll_events() {
     let mut events = 0_u64;
     call(token::POLL_EVENTS, &raw mut events as u64, 0, 0);
+}
+
+/// Sends the CPU with this PIR, which waits in OPAL, to an address.
+pub fn start_cpu(pir: u32, at: u64) -> i64 {
+    call(token::START_CPU, u64::from(pir), at, 0)
 }
 
 /// Lets OPAL find and clear the cause of a hypervisor maintenance interrupt.

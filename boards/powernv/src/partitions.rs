@@ -97,6 +97,7 @@ fn one(entry: &Entry<'static>, isa: Isa, layout: &mut Layout) -> Result<Partitio
         regions,
         shared: entry.shared,
         entry: entry.entry,
+        vcpus: entry.vcpus,
     };
     let format = match isa {
         Isa::V2_07 => Format::V2_07,
@@ -109,9 +110,10 @@ fn one(entry: &Entry<'static>, isa: Isa, layout: &mut Layout) -> Result<Partitio
 
 fn show(entry: &Entry<'_>, partition: &Partition<'_>, hpt: &[BeDword], own: Range) {
     defmt::info!(
-        "partition {=u16} {=str}: {=u64} MiB at {=u64:#x}, HPT of order {=u32} at {=u64:#x} and {=u64} bytes beside it, privileges: {=str}",
+        "partition {=u16} {=str}: {=usize} vCPU(s), {=u64} MiB at {=u64:#x}, HPT of order {=u32} at {=u64:#x} and {=u64} bytes beside it, privileges: {=str}",
         entry.lpid.raw(),
         entry.name,
+        entry.vcpus,
         own.size() >> 20,
         own.start,
         entry.order.raw(),

@@ -75,6 +75,31 @@ pub fn value<T>(layout: &mut Layout, value: T) -> Result<&'static mut T, Error> 
     Ok(unsafe { &mut *place })
 }
 
+/// Puts `count` values into memory of their own, one after the other.
+///
+/// # Errors
+/// What the layout says.
+pub fn values<T>(
+    layout: &mut Layout,
+    count: usize,
+    mut make: impl FnMut() -> T,
+) -> Result<&'static mut [T], Error> {
+    let bytes = (size_of::<T>() * count) as u64;
+    let range = layout.allocate(
+        bytes.next_multiple_of(BLOCK),
+        (align_of::<T>() as u64).max(BLOCK),
+    )?;
+    let first: *mut T = pointer(range.start);
+    for number in 0..count {
+        // SAFETY: inside the range.
+        let place = unsafe { first.add(number) };
+        // SAFETY: aligned, never given out again.
+        unsafe { place.write(make()) };
+    }
+    // SAFETY: all just written.
+    Ok(unsafe { slice::from_raw_parts_mut(first, count) })
+}
+
 /// Copies bytes to the beginning of a range.
 ///
 /// # Safety

@@ -1,34 +1,33 @@
-//! Running the partitions: whose turn it is, in and out of the guest, and what moves on a switch.
+//! Running the partitions on one CPU: whose turn it is, in and out of the guest, and what moves on a switch.
+//!
+//! Every CPU goes through all vCPUs and takes the next one that waits for a processor. It saves all of its state
+//! before it gives it back, so that any CPU can go on with it.
 
+use realhpt::arch::Machine as _;
 use realhpt::arch::powerpc64::{context, isync, relax, set_lpidr, spr, time_base};
-use realhpt::hcall::abi::State;
-use realhpt::hcall::{self, Next};
-use realhpt::lpar::MAX_PARTITIONS;
+use realhpt::hcall::{self, Next, Seat};
 use realhpt::lpar::Partition;
 use realhpt::lpar::control::Start;
-use realhpt::lpar::schedule::{self, Readiness, Turn};
+use realhpt::lpar::schedule::{self, Turn};
 use realhpt::lpar::vcpu::{Context, Registers, msr};
+use realhpt::lpar::vcpus::{Duty, Left};
+use realhpt::table::tlb::Scope;
 
 use crate::board::{Board, Extension};
 use crate::cpu::Cpu;
 use crate::exits::{self, Outcome};
 use crate::machine::Generation;
+use crate::seats::Seats;
 use crate::translation::Translation;
 use crate::vectors;
-use crate::{end, opal, time};
-
-/// A vCPU: what is kept of it while it does not have the CPU.
-#[derive(Debug)]
-pub struct Vcpu {
-    registers: Registers,
-    context: Context,
-    ceded: bool,
-}
+use crate::{end, external, opal, time};
 
 /// Microseconds of a slice.
 const SLICE: u64 = 10_000;
-/// Microseconds of rest when everybody has ceded.
+/// Microseconds of rest when there is nobody with work.
 const REST: u64 = 500;
+/// The CPU that polls the firmware, and gives up when nobody can run.
+const BOOT_CPU: usize = 0;
 
 /// What the hypercall entry answers when the guest does not go on at once. Smaller than any vector.
 pub(crate) mod answer {
@@ -36,6 +35,8 @@ pub(crate) mod answer {
     pub(crate) const CEDE: u64 = 1;
     pub(crate) const EXIT: u64 = 2;
     pub(crate) const POWER_OFF: u64 = 3;
+    pub(crate) const YIELD: u64 = 4;
+    pub(crate) const STOP: u64 = 5;
 }
 
 /// The way of a hypercall: from the vector's registers to the engine.
@@ -49,16 +50,19 @@ unsafe extern "C" fn hypercall<E: Extension>(cpu: *mut Cpu, srr1: u64) -> u64 {
     let board = unsafe { &*cpu.board.cast::<Board<E>>() };
     // SAFETY: set by `Run::switch_to` to one of the board's partitions, before any guest ran.
     let partition = unsafe { &*cpu.partition };
+    let seat = cpu.seat;
     let frame = &mut cpu.registers.frame;
     // One test for the usual caller.
     let next = if srr1 & (msr::SF | msr::PR) == msr::SF {
-        hcall::dispatch(&board.machine, board, partition, false, frame)
+        hcall::dispatch(&board.machine, board, partition, seat, false, frame)
     } else {
-        odd_hypercall(board, partition, srr1, frame)
+        odd_hypercall(board, partition, seat, srr1, frame)
     };
     match next {
         Next::Resume => answer::RESUME,
         Next::Cede => answer::CEDE,
+        Next::Yield => answer::YIELD,
+        Next::Stop => answer::STOP,
         Next::Exit => answer::EXIT,
         Next::PowerOff => answer::POWER_OFF,
     }
@@ -70,6 +74,7 @@ unsafe extern "C" fn hypercall<E: Extension>(cpu: *mut Cpu, srr1: u64) -> u64 {
 fn odd_hypercall<E: Extension>(
     board: &Board<E>,
     partition: &Partition<'static>,
+    seat: Seat,
     srr1: u64,
     frame: &mut hcall::Frame,
 ) -> Next {
@@ -79,184 +84,164 @@ fn odd_hypercall<E: Extension>(
             *register &= 0xffff_ffff;
         }
     }
-    hcall::dispatch(&board.machine, board, partition, problem_state, frame)
+    hcall::dispatch(&board.machine, board, partition, seat, problem_state, frame)
 }
 
-/// Makes room for the vCPUs.
-#[must_use]
-pub fn vcpus() -> [Vcpu; MAX_PARTITIONS] {
-    core::array::from_fn(|_| Vcpu {
-        registers: Registers::new(),
-        context: Context::new(0),
-        ceded: false,
-    })
-}
-
-/// The CPU's way through the partitions.
+/// One CPU's way through the vCPUs.
 pub struct Run<'r, E> {
     board: &'r Board<E>,
+    seats: &'r Seats,
     generation: Generation,
     translation: Translation,
-    vcpus: &'r mut [Vcpu; MAX_PARTITIONS],
     cpu: *mut Cpu,
-    /// Whose context the processor has.
-    loaded: Option<usize>,
+    number: usize,
 }
 
 impl<E> core::fmt::Debug for Run<'_, E> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Run")
-            .field("loaded", &self.loaded)
+            .field("number", &self.number)
             .finish_non_exhaustive()
     }
 }
 
 impl<'r, E: Extension> Run<'r, E> {
-    /// A CPU that has not run anything yet.
+    /// A CPU that has not run anything yet; it is made ready for guests.
     ///
     /// # Safety
-    /// `cpu` is the area that HSPRG0 points to, and the vectors are installed.
+    /// `cpu` is the area that HSPRG0 points to on the calling CPU, and the vectors are installed.
     pub unsafe fn new(
         board: &'r Board<E>,
+        seats: &'r Seats,
         generation: Generation,
-        translation: Translation,
-        vcpus: &'r mut [Vcpu; MAX_PARTITIONS],
         cpu: *mut Cpu,
     ) -> Self {
         // SAFETY: the area of this CPU.
         let area = unsafe { &mut *cpu };
         area.board = (&raw const *board).cast();
         area.hypercall = hypercall::<E>;
+        let number = area.number();
+        external::hold_back(generation, number);
         Self {
             board,
+            seats,
             generation,
-            translation,
-            vcpus,
+            translation: Translation::init(generation),
             cpu,
-            loaded: None,
+            number,
         }
     }
 
-    /// Runs partitions, round robin, until the machine is switched off.
-    pub fn forever(mut self) -> ! {
+    /// Runs vCPUs, round robin, until the machine is switched off.
+    pub fn forever(self) -> ! {
+        let machine = &self.board.machine;
         let mut last = usize::MAX;
         loop {
-            self.begin_starts();
-            opal::poll_events();
-            let partitions = self.board.machine.partitions();
-            last = match schedule::next(last, partitions.len(), |index| self.readiness(index)) {
-                Turn::Run(index) => index,
-                Turn::Rest(index) => {
+            for partition in machine.partitions() {
+                let lpid = partition.description().lpid;
+                partition.control().pay(&machine.machine, lpid, self.number);
+            }
+            if self.number == BOOT_CPU {
+                opal::poll_events();
+            }
+            let readiness = |seat| self.seats.readiness(machine, seat, self.number);
+            match schedule::next(last, self.seats.count(), readiness) {
+                Turn::Run(seat) => last = seat,
+                Turn::Rest(seat) => {
                     rest();
-                    index
+                    last = seat;
                 }
-                Turn::Nobody => {
+                Turn::Nobody if self.number == BOOT_CPU => {
                     defmt::error!("no partition can run");
                     end::fail()
                 }
-            };
+                Turn::Idle | Turn::Nobody => {
+                    rest();
+                    continue;
+                }
+            }
             self.turn(last);
         }
     }
 
-    fn partition(&self, index: usize) -> Option<&'r Partition<'static>> {
-        self.board.machine.partitions().get(index)
-    }
-
-    fn readiness(&self, index: usize) -> Readiness {
-        match (
-            self.partition(index).map(Partition::state),
-            self.vcpus.get(index),
-        ) {
-            (Some(State::Running), Some(vcpu)) if vcpu.ceded => Readiness::Ceded,
-            (Some(State::Running), Some(_)) => Readiness::Ready,
-            _ => Readiness::Out,
-        }
-    }
-
-    /// Carries out the starts that were asked for: the vCPU is as new.
-    fn begin_starts(&mut self) {
-        let partitions = self
-            .board
-            .machine
-            .partitions()
-            .iter()
-            .zip(self.vcpus.iter_mut());
-        for (index, (partition, vcpu)) in partitions.enumerate() {
-            if let Some(Start { entry, r3 }) = partition.control().take_start() {
-                defmt::info!(
-                    "partition {=str} starts at {=u64:#x}",
-                    partition.description().name,
-                    entry.raw()
-                );
-                vcpu.registers = Registers::at_start(entry.raw(), r3);
-                vcpu.context = Context::new(time_base());
-                vcpu.ceded = false;
-                if self.loaded == Some(index) {
-                    self.loaded = None;
-                }
-            }
-        }
-    }
-
-    /// Gives a partition the processor: parks whose state it has, loads this one's.
-    fn switch_to(&mut self, index: usize) {
-        if self.loaded == Some(index) {
-            return;
-        }
-        // SAFETY: the area of this CPU.
-        let area = unsafe { &mut *self.cpu };
-        if let Some(vcpu) = self.loaded.and_then(|loaded| self.vcpus.get_mut(loaded)) {
-            vcpu.registers = area.registers.clone();
-            context::save(&mut vcpu.context);
-        }
-        if let Some((partition, vcpu)) = self.partition(index).zip(self.vcpus.get(index)) {
-            area.registers = vcpu.registers.clone();
-            area.partition = &raw const *partition;
-            set_lpidr(partition.description().lpid);
-            context::load(&vcpu.context);
-            self.loaded = Some(index);
-        }
-    }
-
-    /// One slice of a partition.
-    fn turn(&mut self, index: usize) {
-        let Some(partition) = self.partition(index) else {
+    /// Makes the vCPU's state that of the processor.
+    fn load(&self, seat: usize, duty: Duty, partition: &'r Partition<'static>, number: usize) {
+        // SAFETY: the vCPU was given to this CPU, and this is the only reference here.
+        let Some(vcpu) = (unsafe { self.seats.vcpu(seat) }) else {
             return;
         };
-        self.switch_to(index);
-        if let Some(vcpu) = self.vcpus.get_mut(index) {
-            vcpu.ceded = false;
+        if let Some(Start { entry, r3 }) = duty.start {
+            defmt::info!(
+                "vCPU {=usize} of partition {=str} starts at {=u64:#x}",
+                number,
+                partition.description().name,
+                entry.raw()
+            );
+            vcpu.registers = Registers::at_start(entry.raw(), r3);
+            vcpu.context = Context::new(time_base());
         }
-        let lpcr = self.translation.load(self.generation, partition);
+        set_lpidr(partition.description().lpid);
+        context::load(&vcpu.context);
+        // SAFETY: the area of this CPU.
+        let area = unsafe { &mut *self.cpu };
+        area.registers = vcpu.registers.clone();
+        area.partition = &raw const *partition;
+        // At most `MAX_VCPUS`.
+        area.seat.vcpu = u32::try_from(number).unwrap_or(0);
+    }
+
+    /// Keeps the vCPU's state. What hardware noted of its accesses (R, C) is in the table from here on, whichever
+    /// CPU it goes to next: `ptesync` waits for that.
+    fn save(&self, seat: usize) {
+        // SAFETY: the vCPU was given to this CPU, and this is the only reference here.
+        if let Some(vcpu) = unsafe { self.seats.vcpu(seat) } {
+            // SAFETY: the area of this CPU.
+            vcpu.registers = unsafe { &*self.cpu }.registers.clone();
+            context::save(&mut vcpu.context);
+        }
+        self.board.machine.machine.ptesync();
+    }
+
+    /// One slice of a vCPU, if it can be had.
+    fn turn(&self, seat: usize) {
+        let machine = &self.board.machine;
+        let Some((partition, number)) = self.seats.of(machine, seat) else {
+            return;
+        };
+        let control = partition.control();
+        let Some(duty) = control.dispatch(number, self.number) else {
+            return;
+        };
+        self.load(seat, duty, partition, number);
+        let lpid = partition.description().lpid;
+        if duty.moved && partition.scope() == Scope::Here {
+            // What this CPU remembers of an earlier time is not flushed by what the vCPU did elsewhere since.
+            machine.machine.flush_lpid(lpid);
+        }
+        control.pay(&machine.machine, lpid, self.number);
+        let lpcr = self
+            .translation
+            .load(&machine.machine, self.generation, partition);
         // SAFETY: a decrementer of the hypervisor's own.
         unsafe { spr::HDEC.write(time::ticks(SLICE)) };
         isync();
-        while partition.state() == State::Running {
+        let left = loop {
+            if !control.stays(number) {
+                break Left::Preempted;
+            }
             // SAFETY: this CPU's area; everything of the vCPU is loaded, and every exit is followed by
             // `take_status`, which leaves HV clear.
             let vector = unsafe { vectors::enter(self.cpu) };
             // SAFETY: the area of this CPU; the guest is out.
             let area = unsafe { &mut *self.cpu };
-            match exits::handle(
-                &self.board.machine,
-                partition,
-                self.generation,
-                area,
-                vector,
-                lpcr,
-            ) {
+            match exits::handle(machine, partition, self.generation, area, vector, lpcr) {
                 Outcome::Enter => {}
-                Outcome::Cede => {
-                    if let Some(vcpu) = self.vcpus.get_mut(index) {
-                        vcpu.ceded = true;
-                    }
-                    return;
-                }
-                Outcome::SliceOver => return,
+                Outcome::Leave(left) => break left,
                 Outcome::PowerOff => end::power_off(),
             }
-        }
+        };
+        self.save(seat);
+        control.leave(number, left);
     }
 }
 

@@ -2,17 +2,19 @@
 
 use dtoolkit::fdt::Fdt;
 use realhpt::addr::Lpid;
-use realhpt::arch::powerpc64::enable_machine_check;
+use realhpt::arch::MAX_CPUS;
+use realhpt::arch::powerpc64::{enable_machine_check, spr};
 use realhpt::lpar::control::Start;
 
 use crate::board::{Board, Extension};
 use crate::boot::Handover;
+use crate::cpu::Cpu;
 use crate::layout::{self, Layout, Range};
 use crate::machine::Generation;
 use crate::manifest::Manifest;
 use crate::run::Run;
-use crate::translation::Translation;
-use crate::{cpu, end, external, logger, opal, partitions, place, run, time, tree, vectors};
+use crate::seats::Seats;
+use crate::{cpu, end, external, logger, opal, partitions, place, smp, time, tree, vectors};
 
 unsafe extern "C" {
     static __image_start: u8;
@@ -40,7 +42,6 @@ pub fn boot(handover: Handover, extension: impl Extension + 'static) -> ! {
     if let Some(frequency) = tree::time_base_frequency(tree) {
         time::set_frequency(frequency);
     }
-    external::init(tree);
     let Ok(mut layout) = free_memory(tree) else {
         refuse("the machine's memory is in too many pieces");
     };
@@ -80,16 +81,34 @@ pub fn boot(handover: Handover, extension: impl Extension + 'static) -> ! {
         .iter()
         .find(|entry| entry.console)
         .map(|entry| entry.lpid);
-    let placed = place::value(&mut layout, Board::new(machine, extension, console))
-        .and_then(|board| Ok((board, place::value(&mut layout, run::vcpus())?)));
-    let (board, vcpus) = match placed {
+    let pirs = cpus(tree, generation);
+    let placed =
+        place::value(&mut layout, Board::new(machine, extension, console)).and_then(|board| {
+            let seats = Seats::new(&manifest, pirs.len(), &mut layout)?;
+            let seats = &*place::value(&mut layout, seats)?;
+            Ok((&*board, seats))
+        });
+    let (board, seats) = match placed {
         Ok(placed) => placed,
         Err(error) => {
             complain("the board", error);
             end::fail()
         }
     };
-    let translation = Translation::init(generation);
+    for (number, &pir) in pirs.iter().enumerate() {
+        external::find(tree, &board.machine.machine, generation, number, pir);
+    }
+    // SAFETY: the boot CPU's area, and the vectors are installed.
+    let run = unsafe { Run::new(board, seats, generation, cpu) };
+    let common = Common {
+        board,
+        seats,
+        generation,
+    };
+    if let Err(error) = start_others(&mut layout, &pirs, common) {
+        complain("a CPU", error);
+        end::fail()
+    }
     let starts = board.machine.partitions().iter().zip(&manifest.partitions);
     for (partition, entry) in starts.filter(|(_, entry)| entry.start) {
         let start = Start {
@@ -105,8 +124,64 @@ pub fn boot(handover: Handover, extension: impl Extension + 'static) -> ! {
             end::fail()
         }
     }
-    // SAFETY: the boot CPU's area, and the vectors are installed.
-    unsafe { Run::new(board, generation, translation, vcpus, cpu) }.forever()
+    run.forever()
+}
+
+/// The PIRs of the CPUs that run guests; the boot CPU is the first.
+fn cpus(tree: Fdt<'_>, generation: Generation) -> heapless::Vec<u32, MAX_CPUS> {
+    let own = u32::try_from(spr::PIR.read()).unwrap_or(0);
+    let others = tree::cpus(tree, generation == Generation::Power8).filter(|&pir| pir != own);
+    core::iter::once(own).chain(others).take(MAX_CPUS).collect()
+}
+
+/// What all CPUs have in common.
+struct Common<E: 'static> {
+    board: &'static Board<E>,
+    seats: &'static Seats,
+    generation: Generation,
+}
+
+/// Starts the CPUs but the first. One that does not come is the last that is tried.
+fn start_others<E: Extension + 'static>(
+    layout: &mut Layout,
+    pirs: &[u32],
+    common: Common<E>,
+) -> Result<(), layout::Error> {
+    let common: *mut Common<E> = place::value(layout, common)?;
+    let mut started = 1_usize;
+    for (number, &pir) in (0..).zip(pirs).skip(1) {
+        // A hypercall's entry finds the board there; before the first one it holds what a new CPU needs.
+        if !smp::start(
+            layout,
+            number,
+            pir,
+            common.cast_const().cast(),
+            secondary::<E>,
+        )? {
+            break;
+        }
+        started += 1;
+    }
+    defmt::info!("{=usize} of {=usize} CPUs run guests", started, pirs.len());
+    Ok(())
+}
+
+/// The beginning of a CPU that was started.
+///
+/// # Safety
+/// Called by the entry code with the area that [`start_others`] made for this CPU.
+unsafe extern "C" fn secondary<E: Extension + 'static>(cpu: *mut Cpu) -> ! {
+    // SAFETY: this CPU's own area, which stays.
+    unsafe { cpu::init(cpu) };
+    // SAFETY: as above.
+    let common = unsafe { &*cpu }.board.cast::<Common<E>>();
+    // SAFETY: `start_others` put it there, for good.
+    let common = unsafe { &*common };
+    enable_machine_check();
+    // SAFETY: the area that HSPRG0 points to; the boot CPU installed the vectors.
+    let run = unsafe { Run::new(common.board, common.seats, common.generation, cpu) };
+    smp::came();
+    run.forever()
 }
 
 /// The memory that is left beside what firmware, vectors, image and initrd have.

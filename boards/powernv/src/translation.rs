@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use realhpt::arch::Machine as _;
-use realhpt::arch::powerpc64::{Isa, Processor, isync, spr};
+use realhpt::arch::powerpc64::{Processor, isync, spr};
 use realhpt::lpar::Partition;
 
 use crate::machine::Generation;
@@ -57,7 +57,12 @@ impl Translation {
     /// The page size of the VRMA may be another than last time: the partition table's entry is rewritten when it
     /// differs, and the processor then forgets what it remembers of the old one.
     #[must_use]
-    pub fn load(&self, generation: Generation, partition: &Partition<'_>) -> u64 {
+    pub fn load(
+        &self,
+        processor: &Processor,
+        generation: Generation,
+        partition: &Partition<'_>,
+    ) -> u64 {
         let table = partition.table();
         let hpt = table.hpt().as_ptr().expose_provenance() as u64;
         let (order, shift) = (table.order(), partition.vrma_shift());
@@ -72,7 +77,7 @@ impl Translation {
                 && dword0.load(Ordering::Relaxed) != entry
             {
                 dword0.store(entry, Ordering::Relaxed);
-                Processor::new(Isa::V3_0).flush_lpid(lpid);
+                processor.flush_lpid(lpid);
             }
             mode::lpcr_power9(self.left)
         };

@@ -67,6 +67,23 @@ fn cpu_nodes<'t>(tree: Fdt<'t>) -> impl Iterator<Item = FdtNode<'t>> {
         })
 }
 
+/// Threads of a core, at most.
+const THREADS: usize = 8;
+
+/// The CPUs that can be used, by their PIR, in the order of the tree: every hardware thread, or with
+/// `one_per_core` the first one of each core alone.
+pub fn cpus<'t>(tree: Fdt<'t>, one_per_core: bool) -> impl Iterator<Item = u32> {
+    let threads = if one_per_core { 1 } else { THREADS };
+    cpu_nodes(tree).flat_map(move |cpu| {
+        let all = cpu.property("ibm,ppc-interrupt-server#s");
+        let all = all.and_then(|all| all.value_as::<&[u8]>().ok());
+        let (all, _) = all.unwrap_or_default().as_chunks::<4>();
+        all.iter()
+            .take(threads)
+            .map(|thread| u32::from_be_bytes(*thread))
+    })
+}
+
 /// Ticks of the time base in a second.
 #[must_use]
 pub fn time_base_frequency(tree: Fdt<'_>) -> Option<u64> {

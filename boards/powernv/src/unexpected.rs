@@ -1,21 +1,23 @@
 //! The end of a run that the hypervisor's own code brought about: an interrupt out of hypervisor state.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use realhpt::arch::powerpc64::spr;
 
 use crate::cpu::Cpu;
 use crate::{end, logger};
 
-/// Set by the first one: another that comes while the first is being logged can only switch off.
-static BEGUN: AtomicBool = AtomicBool::new(false);
+/// PIR + 1 of the CPU that had the first one: another that comes to it while the first is being logged can only
+/// switch off. (One of another CPU's is stopped by the log.)
+static BEGUN: AtomicU64 = AtomicU64::new(0);
 
 /// Logs all registers and ends the run as a failure.
 ///
 /// # Safety
 /// Called by the vectors, with the registers saved in the CPU's area.
 pub(crate) unsafe extern "C" fn interrupt(cpu: *mut Cpu) -> ! {
-    if BEGUN.swap(true, Ordering::Relaxed) {
+    let own = spr::PIR.read() + 1;
+    if BEGUN.compare_exchange(0, own, Ordering::SeqCst, Ordering::SeqCst) == Err(own) {
         end::power_off();
     }
     // SAFETY: this CPU does not go on.

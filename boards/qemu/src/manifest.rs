@@ -101,6 +101,10 @@ pub struct Partition {
     pub console: bool,
     /// Bytes of its window, if it has one.
     pub window: Option<u64>,
+    /// How many vCPUs it has.
+    pub vcpus: u32,
+    /// The CPU that its first vCPU runs on, the next one on the next; any if not said.
+    pub pin: Option<u32>,
 }
 
 /// Where in the machine's memory a window stands.
@@ -141,6 +145,8 @@ impl Manifest {
                 start: row.start,
                 console: row.console,
                 window: row.window,
+                vcpus: 1,
+                pin: None,
             })
         };
         Ok(Self {
@@ -281,6 +287,10 @@ impl Manifest {
         if partition.console {
             fdt.property_null("console")?;
         }
+        fdt.property_u32("vcpus", partition.vcpus)?;
+        if let Some(pin) = partition.pin {
+            fdt.property_u32("pin", pin)?;
+        }
         Ok(())
     }
 }
@@ -310,6 +320,8 @@ mod tests {
             start: true,
             console: lpid == 1,
             window,
+            vcpus: 1,
+            pin: None,
         }
     }
 

@@ -33,6 +33,34 @@ pub unsafe fn store_u8(at: u64, value: u8) {
     }
 }
 
+/// Reads a big-endian word.
+///
+/// # Safety
+/// As [`load_u8`].
+#[must_use]
+pub unsafe fn load_u32(at: u64) -> u32 {
+    let value: u64;
+    // SAFETY: the caller's.
+    unsafe {
+        asm!("lwzcix {value}, 0, {at}", "eieio", value = out(reg) value, at = in(reg) at,
+            options(nostack, preserves_flags));
+    }
+    // Its upper half is zero.
+    u32::try_from(value).unwrap_or(0)
+}
+
+/// Writes a big-endian word.
+///
+/// # Safety
+/// As [`store_u8`].
+pub unsafe fn store_u32(at: u64, value: u32) {
+    // SAFETY: the caller's.
+    unsafe {
+        asm!("stwcix {value}, 0, {at}", "eieio", value = in(reg) u64::from(value), at = in(reg) at,
+            options(nostack, preserves_flags));
+    }
+}
+
 /// Reads a big-endian doubleword.
 ///
 /// # Safety

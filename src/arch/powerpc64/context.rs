@@ -1,7 +1,7 @@
 //! Moving the rest of a guest's state between the processor and its [`Context`].
 //!
-//! [`save`] leaves the registers as they are; [`load`] overwrites every one of them, so nothing of the last
-//! guest is left for the next.
+//! [`save`] uses some of the registers up (f0, v0; the counters stand still from then on); [`load`] overwrites
+//! every one of them, so nothing of the last guest is left for the next.
 
 use core::arch::global_asm;
 

@@ -14,8 +14,9 @@ pub mod spr;
 
 use core::arch::asm;
 use core::ptr;
+use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::Machine;
+use super::{MAX_CPUS, Machine};
 use crate::addr::{HostReal, Lpid};
 
 /// The time base.
@@ -48,10 +49,12 @@ pub enum Isa {
     V3_0,
 }
 
-/// The processor under the engine.
-#[derive(Clone, Copy, Debug)]
+/// The processors under the engine.
+#[derive(Debug)]
 pub struct Processor {
     isa: Isa,
+    /// How each CPU is kicked: 0 until it is known, and then what [`Processor::set_kick`] was given.
+    kicks: [AtomicU64; MAX_CPUS],
 }
 
 /// RB of a `tlbie` or `tlbiel` that means every entry of one LPID (IS = 0b10).
@@ -63,9 +66,25 @@ impl Processor {
     /// A processor of that ISA.
     #[must_use]
     pub const fn new(isa: Isa) -> Self {
-        Self { isa }
+        Self {
+            isa,
+            kicks: [const { AtomicU64::new(0) }; MAX_CPUS],
+        }
+    }
+
+    /// Says how a CPU is kicked. POWER8: host real address of the register that brings it an interprocessor
+    /// interrupt (MFRR of its ICP). From POWER9 on: the message that `msgsnd` takes.
+    pub fn set_kick(&self, cpu: usize, kick: u64) {
+        if let Some(known) = self.kicks.get(cpu) {
+            known.store(kick, Ordering::Relaxed);
+        }
     }
 }
+
+/// Priority of the interprocessor interrupt that a kick is on POWER8. Less favoured ones are held back.
+pub const KICK_PRIORITY: u8 = 4;
+/// Type of the message that a kick is from POWER9 on: directed hypervisor doorbell; the thread's PIR is added.
+pub const KICK_MESSAGE: u64 = 5 << 27;
 
 impl Machine for Processor {
     #[inline]
@@ -98,6 +117,50 @@ impl Machine for Processor {
                 options(nostack, preserves_flags)
             )
         };
+    }
+
+    // The one-operand form has RS = r0, RIC, PRS and R zero: r0 is zero, so it says the same on every
+    // processor: one entry, from an HPT, of the partition that LPIDR names.
+    #[inline]
+    fn tlbiel(&self, rb: u64) {
+        // SAFETY: forgets translations.
+        unsafe {
+            asm!("tlbiel {rb}", rb = in(reg_nonzero) rb, in("r0") 0_u64,
+                options(nostack, preserves_flags));
+        }
+    }
+
+    #[inline]
+    fn tlbiel_sync(&self) {
+        self.ptesync();
+    }
+
+    fn forgets_everywhere(&self) -> bool {
+        self.isa == Isa::V3_0
+    }
+
+    // The barrier comes first: what was stored before the kick is seen by whoever it makes look. A message
+    // (`msgsnd`, ISA 3.0B Book III section 10.3) waits for a thread that is in the hypervisor until it
+    // enters a guest. POWER8's reach the threads of the same core alone, so there it is an interrupt. (The
+    // assembler has no `msgsnd` for this target: the word is that of `msgsnd 4`.)
+    fn kick(&self, cpu: usize) {
+        let kick = self
+            .kicks
+            .get(cpu)
+            .map_or(0, |kick| kick.load(Ordering::Relaxed));
+        if kick == 0 {
+            return;
+        }
+        // SAFETY: a barrier.
+        unsafe { asm!("sync", options(nostack, preserves_flags)) };
+        match self.isa {
+            // SAFETY: the register that the board named, which takes a priority.
+            Isa::V2_07 => unsafe { ci::store_u8(kick, KICK_PRIORITY) },
+            // SAFETY: sends a message.
+            Isa::V3_0 => unsafe {
+                asm!(".long 0x7c00219c", in("r4") kick, options(nostack, preserves_flags));
+            },
+        }
     }
 
     fn flush_lpid(&self, lpid: Lpid) {

@@ -10,7 +10,7 @@ use realhpt::hcall::abi::{
     self, Flags, H_ENTER, H_HPT_OPEN, H_HPT_READ, H_PROTECT, H_REMOVE, Privileges, ReadFlags,
     ReportKind, Status,
 };
-use realhpt::hcall::{Frame, Platform, dispatch};
+use realhpt::hcall::{Frame, Platform, Seat, dispatch};
 use realhpt::lpar::{Description, Partition, System};
 use realhpt::memory::{Region, Regions};
 use realhpt::sync::{AtomicU64, BeDword, Ordering, fence};
@@ -29,9 +29,17 @@ impl Machine for Processor {
     fn tlbsync(&self) {
         fence(Ordering::SeqCst);
     }
+    fn tlbiel(&self, _rb: u64) {}
+    fn tlbiel_sync(&self) {
+        fence(Ordering::SeqCst);
+    }
     fn flush_lpid(&self, _lpid: Lpid) {
         fence(Ordering::SeqCst);
     }
+    fn forgets_everywhere(&self) -> bool {
+        true
+    }
+    fn kick(&self, _cpu: usize) {}
     fn eieio(&self) {}
     fn load(&self, at: HostReal) -> u64 {
         self.memory[usize::try_from(at.raw() / 8).unwrap()].load(PlainOrdering::Relaxed)
@@ -75,6 +83,7 @@ impl World {
             regions,
             shared: None,
             entry: GuestReal::new(0),
+            vcpus: 2,
         };
         let memory_words = (0..4 * BUFFER / 8).map(|_| Plain::new(0)).collect();
         let mut system = System::new(Processor {
@@ -90,7 +99,8 @@ impl World {
         let mut frame = Frame::default();
         frame.regs[0] = token;
         frame.regs[1..=arguments.len()].copy_from_slice(arguments);
-        dispatch(self.0, &Silent, &self.0.partitions()[0], false, &mut frame);
+        let caller = &self.0.partitions()[0];
+        dispatch(self.0, &Silent, caller, Seat::default(), false, &mut frame);
         frame
     }
 

@@ -7,7 +7,8 @@ use core::arch::asm;
 use realhpt_pseries::{
     abi::{
         H_BULK_REMOVE, H_ENTER, H_LPAR_EXIT, H_LPAR_PAUSE, H_LPAR_RESET, H_LPAR_RESUME,
-        H_LPAR_START, H_PROTECT, H_READ, H_REMOVE, H_REPORT, LPAR_SELF, OpenFlags, Status,
+        H_LPAR_START, H_PROTECT, H_READ, H_REMOVE, H_REPORT, H_VCPU_STOP, LPAR_SELF, OpenFlags,
+        Status,
     },
     cpu::Msr,
     hcall::{self, hcall, hpt_read, hpt_write},
@@ -305,7 +306,14 @@ fn every_token(bench: &Bench<'_>) -> Outcome {
         1 << 63,
         u64::MAX,
     ];
-    let ends = [H_ENTER, H_REMOVE, H_PROTECT, H_BULK_REMOVE, H_LPAR_EXIT];
+    let ends = [
+        H_ENTER,
+        H_REMOVE,
+        H_PROTECT,
+        H_BULK_REMOVE,
+        H_LPAR_EXIT,
+        H_VCPU_STOP,
+    ];
     let mut random = Random(0x70cc);
     for token in (0..0x400)
         .chain(0xf000..0xf200)

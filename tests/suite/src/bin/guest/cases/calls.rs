@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Tokens that nobody has given a meaning.
-const UNKNOWN: [u64; 14] = [
+const UNKNOWN: [u64; 15] = [
     0,
     0x05,
     0x1c,
@@ -33,7 +33,8 @@ const UNKNOWN: [u64; 14] = [
     0xf0fc,
     0xf101,
     0xf13e,
-    0xf140,
+    0xf142,
+    0xf148,
     0xf2fc,
     0xffff,
     H_READ | 1 << 32,

@@ -1,0 +1,53 @@
+//! The calls by which a partition's vCPUs share processors: H_CONFER and H_PROD (LoPAR 14.11.3), and the start
+//! of a vCPU, which guests know as the RTAS call start-cpu.
+//!
+//! H_CEDE, which `dispatch` answers, may return early, so whoever cedes looks again whether there is something to do; a guest that polls
+//! relies on nothing else. The dispatch count of H_CONFER is not looked at: it belongs to the VPA, which
+//! partitions here do not have yet.
+
+use super::abi::Status;
+use super::{Call, Next};
+use crate::addr::GuestReal;
+use crate::arch::Machine;
+use crate::lpar::control::Start;
+use crate::table::bitmap::index;
+
+/// H_CONFER: to whoever is ready.
+const ALL: u64 = u64::MAX;
+
+/// The vCPU gives the rest of its slice to another one, or to all: whose turn is next gets it.
+#[inline(never)]
+pub(super) fn confer<M: Machine>(call: &Call<'_, '_, M>) -> (Status, Next) {
+    let target = call.argument(0);
+    if target == ALL || call.caller.control().has(index(target)) {
+        (Status::Success, Next::Yield)
+    } else {
+        (Status::Parameter, Next::Resume)
+    }
+}
+
+/// Wakes a vCPU that ceded, or has its next H_CEDE return at once.
+#[inline(never)]
+pub(super) fn prod<M: Machine>(call: &Call<'_, '_, M>) -> Status {
+    let target = index(call.argument(0));
+    call.caller
+        .control()
+        .prod(target)
+        .err()
+        .unwrap_or(Status::Success)
+}
+
+/// Starts a vCPU of the caller's partition.
+#[inline(never)]
+pub(super) fn start<M: Machine>(call: &Call<'_, '_, M>) -> Status {
+    let start = Start {
+        entry: GuestReal::new(call.argument(1)),
+        r3: call.argument(2),
+    };
+    let target = index(call.argument(0));
+    call.caller
+        .control()
+        .start_vcpu(target, start)
+        .err()
+        .unwrap_or(Status::Success)
+}
