@@ -31,6 +31,8 @@ const PACKAGE: &str = "realhpt-suite";
 /// Its image and its guest.
 const IMAGE: &str = "suite-image";
 const GUEST: &str = "suite-guest";
+/// CPUs of the machine that the suite runs on.
+const CPUS: u32 = 2;
 /// What a machine may take for the whole suite.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -166,7 +168,7 @@ impl Run {
             machine: self.machine,
             image: &images.path(IMAGE),
             manifest: &manifest,
-            cpus: 1,
+            cpus: CPUS,
             patience: Patience::of(PATIENCE),
         };
         let mut reported = Reported::default();
@@ -235,6 +237,7 @@ fn manifest(images: &Images) -> anyhow::Result<Manifest> {
         start: true,
         console: true,
         window: Some(16 << 20),
+        vcpus: 2,
         ..client(partition::SUITE, "suite")?
     };
     let empty = Partition {

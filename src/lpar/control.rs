@@ -118,10 +118,15 @@ impl Control {
         }
     }
 
-    /// Its state.
+    /// Its state. One that halts counts as running until its last vCPU has left its CPU: whoever sees it halted
+    /// can go on with it at once.
     #[must_use]
     pub fn state(&self) -> State {
-        self.inner.lock().state
+        let inner = self.inner.lock();
+        match inner.state {
+            State::Halted if inner.vcpus.inside_but(None) != 0 => State::Running,
+            state => state,
+        }
     }
 
     /// What it halted with.

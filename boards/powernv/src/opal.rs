@@ -4,7 +4,11 @@
 
 use core::arch::global_asm;
 
+use realhpt::arch::powerpc64::{relax, time_base};
+use realhpt::sync::Mutex;
 use spin::Once;
+
+use crate::time;
 
 /// OPAL's token numbers.
 mod token {
@@ -26,6 +30,10 @@ struct Opal {
 }
 
 static OPAL: Once<Opal> = Once::new();
+
+/// One CPU at a time is in OPAL, or at a device that OPAL uses too: POWER8's way to the LPC bus, where the log's
+/// port is, is one sequence of register accesses that must not be broken into.
+static INSIDE: Mutex<()> = Mutex::new(());
 
 /// Remembers where OPAL is.
 pub fn init(base: u64, entry: u64) {
@@ -85,7 +93,27 @@ unsafe extern "C" {
     fn opal_call(a: u64, b: u64, c: u64, token: u64, base: u64, entry: u64) -> i64;
 }
 
+/// Microseconds that another CPU gets to come out of OPAL: it may be one that never will, or this one.
+const PATIENCE: u64 = 1_000_000;
+
+/// Does something while no CPU is in OPAL, or after a time as if none were: what the log and the end of a run
+/// have to do.
+pub fn alone<R>(act: impl FnOnce() -> R) -> R {
+    let until = time_base() + time::ticks(PATIENCE);
+    let mut inside = INSIDE.try_lock();
+    while inside.is_none() && time_base() < until {
+        relax();
+        inside = INSIDE.try_lock();
+    }
+    act()
+}
+
 fn call(token: u64, a: u64, b: u64, c: u64) -> i64 {
+    let _inside = INSIDE.lock();
+    call_unlocked(token, a, b, c)
+}
+
+fn call_unlocked(token: u64, a: u64, b: u64, c: u64) -> i64 {
     let Some(opal) = OPAL.get() else {
         return UNSUPPORTED;
     };
@@ -96,12 +124,12 @@ fn call(token: u64, a: u64, b: u64, c: u64) -> i64 {
 
 /// How often a write to the console that takes nothing is tried again. The firmware's buffer empties into a
 /// UART that always takes, unless whoever reads at its other end has stopped: then output is dropped.
-const PATIENCE: u32 = 1000;
+const TRIES: u32 = 1000;
 
 /// Writes to the firmware's console, all of it. Gives up if the console takes nothing for long.
 pub fn console_write(bytes: &[u8]) {
     let mut rest = bytes;
-    let mut patience = PATIENCE;
+    let mut patience = TRIES;
     while !rest.is_empty() && patience > 0 {
         let mut length = (rest.len() as u64).to_be();
         let status = call(
@@ -137,10 +165,12 @@ pub fn console_read(bytes: &mut [u8]) -> usize {
     }
 }
 
-/// Lets OPAL do its chores: console buffers, the BMC.
+/// Lets OPAL do its chores: console buffers, the BMC. Nothing, if another CPU is there.
 pub fn poll_events() {
-    let mut events = 0_u64;
-    call(token::POLL_EVENTS, &raw mut events as u64, 0, 0);
+    if let Some(_inside) = INSIDE.try_lock() {
+        let mut events = 0_u64;
+        call_unlocked(token::POLL_EVENTS, &raw mut events as u64, 0, 0);
+    }
 }
 
 /// Sends the CPU with this PIR, which waits in OPAL, to an address.
@@ -155,9 +185,10 @@ pub fn handle_maintenance() -> i64 {
 
 /// Switches the machine off. Without a BMC nothing happens; the CPU then waits here for ever.
 pub fn power_off() -> ! {
-    call(token::CEC_POWER_DOWN, 0, 0, 0);
+    alone(|| call_unlocked(token::CEC_POWER_DOWN, 0, 0, 0));
+    let mut events = 0_u64;
     loop {
-        poll_events();
-        realhpt::arch::powerpc64::relax();
+        call_unlocked(token::POLL_EVENTS, &raw mut events as u64, 0, 0);
+        relax();
     }
 }

@@ -4,7 +4,7 @@
 //! before it gives it back, so that any CPU can go on with it.
 
 use realhpt::arch::Machine as _;
-use realhpt::arch::powerpc64::{context, isync, relax, set_lpidr, spr, time_base};
+use realhpt::arch::powerpc64::{context, isync, set_lpidr, spr, time_base, wait_until};
 use realhpt::hcall::{self, Next, Seat};
 use realhpt::lpar::Partition;
 use realhpt::lpar::control::Start;
@@ -245,10 +245,7 @@ impl<'r, E: Extension> Run<'r, E> {
     }
 }
 
-/// Waits for a while, at low priority.
+/// Waits for a while.
 fn rest() {
-    let until = time_base() + time::ticks(REST);
-    while time_base() < until {
-        relax();
-    }
+    wait_until(time_base() + time::ticks(REST));
 }

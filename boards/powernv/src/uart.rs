@@ -2,11 +2,12 @@
 //!
 //! POWER9 and POWER10 map the LPC bus's I/O space into real memory. POWER8 reaches it through a window of
 //! registers behind XSCOM (the ECCB): a command word that says direction, size and address, a status word that
-//! says when it is done. Addresses are those of chip 0, the one that has the bus.
+//! says when it is done. OPAL uses the same window for its console, so no CPU may be in OPAL meanwhile. Addresses are those of chip 0, the one that has the bus.
 
 use realhpt::arch::powerpc64::{ci, relax};
 
 use crate::machine::Generation;
+use crate::opal;
 
 /// First I/O port of the 16550.
 const PORT: u64 = 0x3f8;
@@ -84,7 +85,7 @@ impl Uart {
 
     fn read(self, register: u64) -> u8 {
         if self.generation == Generation::Power8 {
-            eccb(EccbCommand::Read, register, 0)
+            opal::alone(|| eccb(EccbCommand::Read, register, 0))
         } else {
             // SAFETY: a register of the 16550.
             unsafe { ci::load_u8(MMIO + OPB_IO + PORT + register) }
@@ -93,7 +94,7 @@ impl Uart {
 
     fn write(self, register: u64, value: u8) {
         if self.generation == Generation::Power8 {
-            eccb(EccbCommand::Write, register, value);
+            opal::alone(|| eccb(EccbCommand::Write, register, value));
         } else {
             // SAFETY: a register of the 16550.
             unsafe { ci::store_u8(MMIO + OPB_IO + PORT + register, value) }

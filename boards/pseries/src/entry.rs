@@ -2,7 +2,7 @@
 
 use core::arch::global_asm;
 
-use crate::{exit, println, runtime::Runtime};
+use crate::{exit, println, runtime::Runtime, vcpu};
 
 // The start: real mode, r3 = the argument that H_LPAR_START or the boot manifest gave, nothing else known.
 //
@@ -10,6 +10,7 @@ use crate::{exit, println, runtime::Runtime};
 // 2. .bss: the flat image does not have it and a restarted partition has used it. The stacks at its end are
 //    not zeroed.
 // 3. r2: the TOC pointer, which ELFv2 code reached by its local entry point needs.
+// 4. SPRG1: the top of the first vCPU's exception stack.
 global_asm!(
     ".section .text._start_rust, \"ax\", @progbits",
     ".globl __pseries_start",
@@ -30,10 +31,14 @@ global_asm!(
     "2:",
     "lis %r2, .TOC.@ha",
     "addi %r2, %r2, .TOC.@l",
+    "lis %r4, (__exception_stacks + {stack})@h",
+    "ori %r4, %r4, (__exception_stacks + {stack})@l",
+    "mtsprg 1, %r4",
     "bl {rust}",
     "nop",
     "trap",
     ".text",
+    stack = const vcpu::EXCEPTION_STACK,
     rust = sym start_rust,
 );
 

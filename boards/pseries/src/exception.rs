@@ -5,8 +5,9 @@
 //! [`crate::guard`] goes to the guard; anything else prints the frame and ends the partition. 0x100 is the
 //! entry point (`entry.rs`): a system reset starts the program anew.
 //!
-//! The frame stands at the top of a stack of its own, so a fault on a wild stack pointer is reported too. An
-//! interrupt while another is being reported would overwrite it; it ends the partition at once.
+//! The frame stands at the top of a stack of its own, one for each vCPU, so a fault on a wild stack pointer is
+//! reported too. SPRG1 has the stack's top from the first instructions on. An interrupt while another is being
+//! reported would overwrite the frame; it ends the partition at once.
 
 use core::{
     arch::global_asm,
@@ -33,11 +34,12 @@ pub(crate) struct Frame {
 }
 
 // A vector has room for eight instructions at the narrowest (0xF20), so it only says which one it is: r3 is
-// kept in SPRG0, the vector's address goes to r3, and all go on at `exception_common`. Nothing but r3 is
-// changed before that saves the rest.
+// kept in SPRG0 and becomes the top of the vCPU's exception stack, r1 goes to its place in the frame there and
+// becomes the vector's address, and all go on at `exception_common`. Nothing but r1 and r3 is changed
+// before that saves the rest.
 //
-// `exception_common`: r1 is kept in SPRG1 and becomes the exception stack. The frame (Frame above, 328 bytes
-// from 112(r1)) is filled and its address is the handler's argument; below it stand the 112 bytes that the
+// `exception_common`: r1 becomes the exception stack. The frame (Frame above, 328 bytes from 112(r1), which is
+// 448 below the top) is filled and its address is the handler's argument; below it stand the 112 bytes that the
 // handler may use as its caller's frame. When the handler returns, everything is loaded from the frame,
 // which the handler may have changed, and `rfid` goes where SRR0 and SRR1 in it say. `rfid` does not care
 // for a reservation; a program that was interrupted between ldarx and stdcx. sees the stdcx. fail because
@@ -46,7 +48,9 @@ global_asm!(
     ".macro vector at",
     ".org \\at",
     "mtsprg 0, %r3",
-    "li %r3, \\at",
+    "mfsprg %r3, 1",
+    "std %r1, 112+8*1-448(%r3)",
+    "li %r1, \\at",
     "b exception_common",
     ".endm",
     ".section .vectors, \"ax\", @progbits",
@@ -77,13 +81,10 @@ global_asm!(
     "vector 0xf80",
     ".org 0x1000",
     "exception_common:",
-    "mtsprg 1, %r1",
-    "lis %r1, __exception_stack_top@h",
-    "ori %r1, %r1, __exception_stack_top@l",
-    "addi %r1, %r1, -448",
+    "std %r1, 112+8*40-448(%r3)",
+    "addi %r1, %r3, -448",
     "std %r0, 112+8*0(%r1)",
     "std %r2, 112+8*2(%r1)",
-    "std %r3, 112+8*40(%r1)",
     "std %r4, 112+8*4(%r1)",
     "std %r5, 112+8*5(%r1)",
     "std %r6, 112+8*6(%r1)",
@@ -112,8 +113,6 @@ global_asm!(
     "std %r29, 112+8*29(%r1)",
     "std %r30, 112+8*30(%r1)",
     "std %r31, 112+8*31(%r1)",
-    "mfsprg %r4, 1",
-    "std %r4, 112+8*1(%r1)",
     "mfsprg %r4, 0",
     "std %r4, 112+8*3(%r1)",
     "mfsrr0 %r4",

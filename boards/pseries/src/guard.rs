@@ -23,7 +23,7 @@ use core::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
-use crate::{cpu::Msr, exception::Frame};
+use crate::{cpu::Msr, exception::Frame, vcpu};
 
 /// What ended guarded code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +43,7 @@ pub struct Fault {
 /// Code to run: two arguments, one value.
 pub type Code = unsafe extern "C" fn(u64, u64) -> u64;
 
-/// The guard, of which a partition with one vCPU needs one. A guard within guarded code puts the outer one
-/// back when it is done.
+/// The guard of a vCPU. A guard within guarded code puts the outer one back when it is done.
 struct Guard {
     armed: AtomicBool,
     /// The decrementer's interrupt ends the code too: it was entered with EE.
@@ -55,14 +54,22 @@ struct Guard {
     fault: [AtomicU64; 5],
 }
 
-static GUARD: Guard = Guard {
-    armed: AtomicBool::new(false),
-    decrementer: AtomicBool::new(false),
-    stack: AtomicU64::new(0),
-    msr: AtomicU64::new(0),
-    value: AtomicU64::new(0),
-    fault: [const { AtomicU64::new(0) }; 5],
-};
+static GUARDS: [Guard; vcpu::MAX] = [const {
+    Guard {
+        armed: AtomicBool::new(false),
+        decrementer: AtomicBool::new(false),
+        stack: AtomicU64::new(0),
+        msr: AtomicU64::new(0),
+        value: AtomicU64::new(0),
+        fault: [const { AtomicU64::new(0) }; 5],
+    }
+}; vcpu::MAX];
+
+/// The guard of the calling vCPU.
+fn own() -> &'static Guard {
+    let [first, ..] = &GUARDS;
+    GUARDS.get(vcpu::current()).unwrap_or(first)
+}
 
 /// A guard that is to be put back.
 struct Outer {
@@ -187,7 +194,8 @@ unsafe extern "C" {
 /// the code as any other does; without, the code does not see it. Where `msr` translates, the program must
 /// be mapped (main runs so), and the code must be reachable under it.
 pub unsafe fn run(code: Code, [a, b]: [u64; 2], msr: Msr) -> Result<u64, Fault> {
-    let outer = GUARD.arm(msr);
+    let guard = own();
+    let outer = guard.arm(msr);
     // SAFETY: the caller vouches for the code; guard_run keeps what the ABI wants kept, and the two slots
     // are the guard's own.
     unsafe {
@@ -196,14 +204,14 @@ pub unsafe fn run(code: Code, [a, b]: [u64; 2], msr: Msr) -> Result<u64, Fault> 
             a,
             b,
             msr.bits(),
-            GUARD.stack.as_ptr(),
-            GUARD.msr.as_ptr(),
+            guard.stack.as_ptr(),
+            guard.msr.as_ptr(),
         )
     };
-    let [vector, dar, dsisr, srr0, srr1] = GUARD.fault.each_ref().map(|word| word.load(Relaxed));
-    GUARD.restore(outer);
+    let [vector, dar, dsisr, srr0, srr1] = guard.fault.each_ref().map(|word| word.load(Relaxed));
+    guard.restore(outer);
     if vector == 0xc00 && srr0 == address(guard_done) + 4 {
-        return Ok(GUARD.value.load(Relaxed));
+        return Ok(guard.value.load(Relaxed));
     }
     Err(Fault {
         vector,
@@ -216,21 +224,22 @@ pub unsafe fn run(code: Code, [a, b]: [u64; 2], msr: Msr) -> Result<u64, Fault> 
 
 /// Takes an interrupt that came under the guard: notes it and has the handler return to `guard_recover`.
 pub(crate) fn take(frame: &mut Frame) -> bool {
-    if frame.vector == 0x900 && !GUARD.decrementer.load(Relaxed) {
+    let guard = own();
+    if frame.vector == 0x900 && !guard.decrementer.load(Relaxed) {
         return false;
     }
-    if !GUARD.armed.swap(false, Relaxed) {
+    if !guard.armed.swap(false, Relaxed) {
         return false;
     }
     let noted = [frame.vector, frame.dar, frame.dsisr, frame.srr0, frame.srr1];
-    for (word, value) in GUARD.fault.iter().zip(noted) {
+    for (word, value) in guard.fault.iter().zip(noted) {
         word.store(value, Relaxed);
     }
     let [_, stack, _, value, ..] = &mut frame.gprs;
-    GUARD.value.store(*value, Relaxed);
-    *stack = GUARD.stack.load(Relaxed);
+    guard.value.store(*value, Relaxed);
+    *stack = guard.stack.load(Relaxed);
     frame.srr0 = address(guard_recover);
-    frame.srr1 = GUARD.msr.load(Relaxed);
+    frame.srr1 = guard.msr.load(Relaxed);
     true
 }
 

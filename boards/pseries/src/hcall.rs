@@ -339,6 +339,42 @@ impl Partition {
     }
 }
 
+/// H_VCPU_START: a vCPU of one's own partition.
+///
+/// # Errors
+/// H_PARAMETER, H_BUSY.
+///
+/// # Safety
+/// What stands at `entry` must be sound on a vCPU of its own.
+pub unsafe fn vcpu_start(vcpu: u64, entry: u64, argument: u64) -> Result<(), Failure> {
+    // SAFETY: the caller's.
+    unsafe { call(abi::H_VCPU_START, [vcpu, entry, argument]) }.map(drop)
+}
+
+/// H_VCPU_STOP: does not return.
+pub fn vcpu_stop() {
+    // SAFETY: no memory is involved.
+    let _ = unsafe { call(abi::H_VCPU_STOP, []) };
+}
+
+/// H_PROD.
+///
+/// # Errors
+/// H_PARAMETER if there is no such vCPU.
+pub fn prod(vcpu: u64) -> Result<(), Failure> {
+    // SAFETY: no memory is involved.
+    unsafe { call(abi::H_PROD, [vcpu]) }.map(drop)
+}
+
+/// H_CONFER: to a vCPU, or to all (all ones).
+///
+/// # Errors
+/// H_PARAMETER if there is no such vCPU.
+pub fn confer(vcpu: u64) -> Result<(), Failure> {
+    // SAFETY: no memory is involved.
+    unsafe { call(abi::H_CONFER, [vcpu, 0]) }.map(drop)
+}
+
 /// H_LPAR_QUERY.
 ///
 /// # Errors

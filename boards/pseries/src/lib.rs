@@ -7,7 +7,8 @@
 //!
 //! Key modules: `hcall` (the calls, raw and typed), `mmu` (segments, hashes and HPTEs as a guest makes
 //! them, sharing no code with the hypervisor under test), `guard` (accesses that are expected to fault),
-//! `exception` (everything that is not expected ends the partition with a register frame on the console).
+//! `exception` (everything that is not expected ends the partition with a register frame on the console), `vcpu`
+//! (starts further vCPUs).
 //!
 //! Effective addresses of the program and of the window equal their guest real addresses. So a buffer's
 //! address is what a hypercall wants, and interrupt handlers, which run in real mode, see the same memory.
@@ -37,6 +38,8 @@ pub mod mmu;
 pub mod report;
 #[cfg(target_os = "none")]
 pub mod runtime;
+#[cfg(target_os = "none")]
+pub mod vcpu;
 #[cfg(target_os = "none")]
 pub mod window;
 

@@ -40,6 +40,16 @@ pub fn relax() {
     };
 }
 
+/// Waits until the time base has come to `until`, at low SMT priority. The priority is set once, before and
+/// after: an emulator may take each hint as a reason to stop and look around.
+pub fn wait_until(until: u64) {
+    // SAFETY: only hints at the thread's priority.
+    unsafe { asm!("or 1, 1, 1", options(nomem, nostack, preserves_flags)) };
+    while time_base() < until {}
+    // SAFETY: as above.
+    unsafe { asm!("or 2, 2, 2", options(nomem, nostack, preserves_flags)) };
+}
+
 /// Which form of `tlbie` the processor has for a whole partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {

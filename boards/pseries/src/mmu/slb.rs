@@ -50,6 +50,18 @@ pub unsafe fn insert_raw(rb: u64, rs: u64) {
     };
 }
 
+/// ESID and VSID doubleword of SLB entry `slot` (below [`ENTRIES`]), without its number.
+#[must_use]
+pub fn read(slot: u64) -> [u64; 2] {
+    let (esid, vsid): (u64, u64);
+    // SAFETY: reads.
+    unsafe {
+        asm!("slbmfee {e}, {n}", "slbmfev {v}, {n}", e = out(reg) esid, v = out(reg) vsid,
+            n = in(reg) slot, options(nomem, nostack));
+    }
+    [esid, vsid]
+}
+
 /// Removes the segment and the translations that were made from it.
 ///
 /// `slbie` wants the segment's B beside the ESID; an entry written with class 0 is removed with class 0.
