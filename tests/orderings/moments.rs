@@ -8,6 +8,7 @@ use realhpt::addr::{HostReal, Lpid};
 use realhpt::arch::Machine;
 use realhpt::arch::host::{Event, Recording};
 use realhpt::hcall::abi;
+use realhpt::sync::BeDword;
 use realhpt::table::Format;
 
 type Hook = Box<dyn Fn(Event) + Send>;
@@ -42,11 +43,22 @@ impl Machine for Probe {
     fn eieio(&self) {
         self.see(Event::Eieio);
     }
+    fn store_byte(&self, dword: &BeDword, number: usize, value: u8) {
+        self.see(Event::StoreByte(number, value));
+        self.inner.store_byte(dword, number, value);
+    }
     fn load(&self, at: HostReal) -> u64 {
         self.inner.load(at)
     }
     fn store(&self, at: HostReal, value: u64) {
         self.inner.store(at, value);
+    }
+    fn zero(&self, at: HostReal, bytes: u64) {
+        self.see(Event::Zero(at, bytes));
+        self.inner.zero(at, bytes);
+    }
+    fn synchronise_instructions(&self, at: HostReal, bytes: u64) {
+        self.see(Event::Synchronise(at, bytes));
     }
 }
 
