@@ -184,6 +184,12 @@ impl Claimed<'_> {
     }
 }
 
+/// The page sizes of an entry of the table: each was entered with an encoding of one.
+#[inline]
+fn size(v: GuestV, view: GuestR) -> PageSize {
+    PageSize::decode(v.raw(), view.raw()).unwrap_or(PageSize::K4)
+}
+
 /// An entry that is ours to change. Dropped, it is as it was.
 #[derive(Debug)]
 #[must_use = "the entry stays locked until this is dropped"]
@@ -247,17 +253,11 @@ impl<'t> Locked<'t> {
         true
     }
 
-    /// The page sizes of the entry.
-    #[inline]
-    fn size(&self) -> PageSize {
-        // Every entry in the table was entered with a page size that decodes.
-        PageSize::decode(self.v().raw(), self.view().raw()).unwrap_or(PageSize::K4)
-    }
-
     /// The block of virtual pages that the entry's page lies in.
     #[must_use]
     pub fn block(&self) -> Block {
-        Block::of(self.v(), self.size(), self.slot.ptex)
+        let entry = self.v();
+        Block::of(entry, size(entry, self.view()), self.slot.ptex)
     }
 
     /// Clears R, which is set, in the guest view and in the entry that hardware uses. It stays valid and locked
@@ -265,8 +265,8 @@ impl<'t> Locked<'t> {
     #[inline]
     pub fn clear_r<M: Machine>(self, machine: &M) -> Unreferenced<'t> {
         let (slot, v) = (self.slot, self.v);
-        let (entry, real, size) = (self.v(), self.real(), self.size());
-        let view = self.view_with_rc().unreferenced();
+        let (entry, real) = (self.v(), self.real());
+        let view = self.view().with(real.rc()).unreferenced();
         core::mem::forget(self);
         slot.settle(view, true);
         slot.view.store(view.raw(), Ordering::Relaxed);
@@ -275,7 +275,7 @@ impl<'t> Locked<'t> {
         Unreferenced {
             slot,
             v,
-            operand: tlb::operand(entry, real, size, slot.ptex),
+            operand: tlb::operand(entry, real, size(entry, view), slot.ptex),
         }
     }
 
@@ -283,7 +283,7 @@ impl<'t> Locked<'t> {
     #[inline]
     pub fn invalidate(self) -> Stale<'t> {
         let (slot, v) = (self.slot, self.v);
-        let (entry, real, size) = (self.v(), self.real(), self.size());
+        let (entry, real, view) = (self.v(), self.real(), self.view());
         core::mem::forget(self);
         slot.dword0
             .store(v.raw() & !VALID | HVLOCK, Ordering::Relaxed);
@@ -291,7 +291,7 @@ impl<'t> Locked<'t> {
             slot,
             v,
             entry,
-            operand: tlb::operand(entry, real, size, slot.ptex),
+            operand: tlb::operand(entry, real, size(entry, view), slot.ptex),
         }
     }
 
