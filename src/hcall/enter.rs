@@ -14,9 +14,10 @@
 
 use super::Call;
 use super::abi::{Flags, Status};
+use crate::addr::HostReal;
 use crate::arch::Machine;
 use crate::table::Table;
-use crate::table::hpte::{GuestR, GuestV};
+use crate::table::hpte::{GuestR, GuestV, PageSize};
 use crate::table::slot::{Claimed, Entry};
 
 #[inline(never)]
@@ -34,7 +35,7 @@ pub(super) fn enter<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
         Err(status) => status,
         Ok((ptex, claimed)) => {
             if flags.intersects(LOW_FLAGS) {
-                prepare(&call.system.machine, flags, &entry);
+                prepare(&call.system.machine, flags, entry.size, entry.page);
             }
             claimed.publish(&call.system.machine, entry);
             call.put(0, ptex);
@@ -52,9 +53,9 @@ const LARGEST_PREPARED: u64 = 64 << 10;
 /// Does with the memory of an entry, before anyone can use it through that entry, what the flags say.
 #[cold]
 #[inline(never)]
-fn prepare<M: Machine>(machine: &M, flags: Flags, entry: &Entry) {
-    let bytes = entry.size.bytes();
-    let Some(page) = entry.page.filter(|_| bytes <= LARGEST_PREPARED) else {
+fn prepare<M: Machine>(machine: &M, flags: Flags, size: PageSize, page: Option<HostReal>) {
+    let bytes = size.bytes();
+    let Some(page) = page.filter(|_| bytes <= LARGEST_PREPARED) else {
         return;
     };
     if flags.contains(Flags::ZERO_PAGE) {
