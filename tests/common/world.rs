@@ -18,7 +18,7 @@ pub(crate) const AGENT: u16 = 1;
 /// The partition whose table the tests are about.
 pub(crate) const CLIENT: u16 = 2;
 
-/// Memory of the agent, from guest and host real 0: the only memory with anything behind it.
+/// Memory of the agent, from guest and host real 0.
 pub(crate) const AGENT_MEMORY: u64 = 1 << 20;
 /// Where the agent has its stream buffer.
 pub(crate) const BUFFER: u64 = 0x1_0000;
@@ -195,7 +195,11 @@ pub(crate) fn recording() -> Recording {
 impl<'s> World<'s> {
     /// A machine with the store's partitions, none of them started.
     pub(crate) fn new(store: &'s Store, format: Format) -> Self {
-        Self::on(recording(), store, format)
+        let mut machine = recording();
+        for &(_, host, size) in store.specs.iter().flat_map(|spec| &spec.regions) {
+            machine.back(HostReal::new(host), size);
+        }
+        Self::on(machine, store, format)
     }
 }
 

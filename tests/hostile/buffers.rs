@@ -230,3 +230,46 @@ fn a_guest_streams_its_own_table() {
         Status::Parameter
     );
 }
+
+/// The calls that write a page by its real address, with every address that is not the caller's: nothing of anybody
+/// else's memory changes.
+#[test]
+fn pages_of_others_are_out_of_reach() {
+    const ZERO: u64 = 1 << 15;
+    const COPY: u64 = 1 << 14;
+    const EXACT: u64 = 1 << 39;
+    const OTHER_HOST: u64 = 1 << 40;
+    let store = store();
+    let world = World::new(&store, Format::V3_0);
+    let everything = AGENT_MEMORY + CLIENT_WINDOW.2;
+    world.put(0, &vec![0x5a; everything as usize]);
+    world.put(OTHER_HOST, &[0x77; 0x1000]);
+    // Host addresses among them, in case one is taken for its own.
+    let wild = (12..64)
+        .flat_map(|bit| [1 << bit, (1 << bit) - 0x1000, !0 << bit])
+        .chain([0, BUFFER, CLIENT_MEMORY, OTHER_HOST, CLIENT_WINDOW.1]);
+    let own =
+        |page: u64| page < CLIENT_MEMORY || page.wrapping_sub(CLIENT_WINDOW.0) < CLIENT_WINDOW.2;
+    for page in wild.filter(|&page| !own(page)) {
+        for flags in [ZERO, COPY, ZERO | COPY] {
+            for arguments in [[flags, page, 0x3000], [flags | COPY, 0x3000, page]] {
+                let answer = world.call(CLIENT, abi::H_PAGE_INIT, &arguments);
+                assert_eq!(answer.status(), Status::Parameter, "{arguments:x?}");
+            }
+        }
+        for (large, lp) in [(0, 0), (4, 0x7000), (4, 0x1000), (4, 0)] {
+            let arguments = [ZERO | EXACT, 8, 0x81 | large, page & !0xffff | lp | 0x12];
+            let answer = world.call(CLIENT, abi::H_ENTER, &arguments);
+            if answer.status() == Status::Success {
+                world.call(CLIENT, abi::H_REMOVE, &[0, 8, 0]).ok();
+            }
+        }
+    }
+    assert!(world.bytes(0, everything).iter().all(|&byte| byte == 0x5a));
+    assert!(
+        world
+            .bytes(OTHER_HOST, 0x1000)
+            .iter()
+            .all(|&byte| byte == 0x77)
+    );
+}

@@ -7,8 +7,8 @@ use loom::thread;
 use realhpt::addr::{GuestReal, HostReal, Lpid};
 use realhpt::arch::Machine;
 use realhpt::hcall::abi::{
-    self, Flags, H_ENTER, H_HPT_OPEN, H_HPT_READ, H_PROTECT, H_REMOVE, Privileges, ReadFlags,
-    ReportKind, Status,
+    self, Flags, H_CLEAR_MOD, H_CLEAR_REF, H_ENTER, H_HPT_OPEN, H_HPT_READ, H_PROTECT, H_REMOVE,
+    Privileges, ReadFlags, ReportKind, Status,
 };
 use realhpt::hcall::{Frame, Platform, Seat, dispatch};
 use realhpt::lpar::{Description, Partition, System};
@@ -47,6 +47,15 @@ impl Machine for Processor {
     fn store(&self, at: HostReal, value: u64) {
         self.memory[usize::try_from(at.raw() / 8).unwrap()].store(value, PlainOrdering::Relaxed);
     }
+    fn store_byte(&self, dword: &BeDword, number: usize, value: u8) {
+        dword.store_byte(number, value);
+    }
+    fn zero(&self, at: HostReal, bytes: u64) {
+        for offset in (0..bytes).step_by(8) {
+            self.store(HostReal::new(at.raw() + offset), 0);
+        }
+    }
+    fn synchronise_instructions(&self, _at: HostReal, _bytes: u64) {}
 }
 
 struct Silent;
@@ -323,6 +332,88 @@ fn reader_opens_against_protect_of_an_absent_entry() {
         },
         one_absent_entry,
     );
+}
+
+#[test]
+fn reader_opens_against_clear_ref() {
+    for before in [one_entry, one_absent_entry] {
+        open_against(
+            |world| {
+                let _ = world.call(H_CLEAR_REF, &[0, 3]);
+            },
+            before,
+        );
+    }
+}
+
+#[test]
+fn reader_opens_against_clear_mod() {
+    for before in [one_entry, one_absent_entry] {
+        open_against(
+            |world| {
+                let _ = world.call(H_CLEAR_MOD, &[0, 3]);
+            },
+            before,
+        );
+    }
+}
+
+/// Hardware sets C in an entry whose R is being cleared: the store of R's byte does not put C's back.
+#[test]
+fn c_set_while_r_is_cleared_is_not_lost() {
+    explore(2, || {
+        let world = World::new();
+        let table = world.0.partitions()[0].table();
+        let (v, r) = entry(1);
+        let referenced = r & !0x80;
+        assert_eq!(
+            status(&world.enter(Flags::EXACT, 3, v, referenced)),
+            Status::Success
+        );
+        let handle = world.open();
+        let mut copy = [None; 64];
+        world.pass(handle, 1, &mut copy);
+        let other = thread::spawn(move || {
+            assert_eq!(status(&world.call(H_CLEAR_REF, &[0, 3])), Status::Success);
+        });
+        table.hpt()[7].set_bits(0x80);
+        other.join().unwrap();
+        while !world.pass(handle, 1, &mut copy) {
+            thread::yield_now();
+        }
+        assert_eq!(copy[3], Some((v, r & !0x100)));
+    });
+}
+
+/// A settled entry's R or C is cleared beside a reader, and comes back when everything has been said: the reader
+/// looks at the entry again.
+#[test]
+fn a_bit_that_was_cleared_and_comes_back_is_seen() {
+    for (token, bit) in [(H_CLEAR_REF, 0x100), (H_CLEAR_MOD, 0x80)] {
+        explore(2, move || {
+            let world = World::new();
+            let table = world.0.partitions()[0].table();
+            one_entry(world);
+            let handle = world.open();
+            let mut copy = [None; 64];
+            world.pass(handle, 1, &mut copy);
+            let other = thread::spawn(move || {
+                assert_eq!(status(&world.call(token, &[0, 3])), Status::Success);
+            });
+            world.pass(handle, 1, &mut copy);
+            other.join().unwrap();
+            while !world.pass(handle, 1, &mut copy) {
+                thread::yield_now();
+            }
+            let (v, r) = entry(1);
+            assert_eq!(copy[3], Some((v, r & !bit)));
+            table.hpt()[7].set_bits(bit);
+            while !world.pass(handle, 1, &mut copy) {
+                thread::yield_now();
+            }
+            assert_eq!(copy[3], Some((v, r)));
+        });
+    }
 }
 
 /// Two readers share out one change: whoever calls its lap clean has seen it.

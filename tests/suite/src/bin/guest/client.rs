@@ -6,9 +6,9 @@ use core::arch::asm;
 
 use realhpt_pseries::{
     abi::{
-        H_BULK_REMOVE, H_ENTER, H_LPAR_EXIT, H_LPAR_PAUSE, H_LPAR_RESET, H_LPAR_RESUME,
-        H_LPAR_START, H_PROTECT, H_READ, H_REMOVE, H_REPORT, H_VCPU_STOP, LPAR_SELF, OpenFlags,
-        Status,
+        H_BLOCK_REMOVE, H_BULK_REMOVE, H_CLEAR_MOD, H_CLEAR_REF, H_ENTER, H_LPAR_EXIT,
+        H_LPAR_PAUSE, H_LPAR_RESET, H_LPAR_RESUME, H_LPAR_START, H_PAGE_INIT, H_PROTECT, H_READ,
+        H_REMOVE, H_REPORT, H_VCPU_STOP, LPAR_SELF, OpenFlags, Status,
     },
     cpu::Msr,
     hcall::{self, hcall, hpt_read, hpt_write},
@@ -248,7 +248,14 @@ fn wild_slots(bench: &mut Bench<'_>) -> Outcome {
         let wild = outside(slots);
         let chosen = wild.get(round).copied();
         let ptex = chosen.unwrap_or_else(|| slots + random.next() % (u64::MAX - slots));
-        for token in [H_ENTER, H_REMOVE, H_READ, H_PROTECT] {
+        for token in [
+            H_ENTER,
+            H_REMOVE,
+            H_READ,
+            H_PROTECT,
+            H_CLEAR_REF,
+            H_CLEAR_MOD,
+        ] {
             for flags in [0, 1 << 39, 1 << 37, 1 << 31, 1 << 30, random.next()] {
                 let mut registers = [token, flags, ptex, V_VALID, 0x12, 0, 0, 0, 0, 0];
                 // SAFETY: refused.
@@ -264,6 +271,12 @@ fn wild_slots(bench: &mut Bench<'_>) -> Outcome {
             unsafe { hcall(&mut registers) };
             let [status, ..] = registers;
             same("status in bulk", Status::Parameter.raw(), status)?;
+            let mut specifiers = [1 << 62 | low; 8];
+            let result = hcall::block_remove(0, &mut specifiers);
+            refused("a block", Status::Partial, result)?;
+            for answer in specifiers {
+                same("response", 0x90 << 56 | low, answer)?;
+            }
         }
     }
     Ok(())
@@ -313,6 +326,8 @@ fn every_token(bench: &Bench<'_>) -> Outcome {
         H_BULK_REMOVE,
         H_LPAR_EXIT,
         H_VCPU_STOP,
+        H_BLOCK_REMOVE,
+        H_PAGE_INIT,
     ];
     let mut random = Random(0x70cc);
     for token in (0..0x400)

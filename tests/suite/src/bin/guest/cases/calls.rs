@@ -2,10 +2,10 @@
 
 use realhpt_pseries::{
     abi::{
-        H_BULK_REMOVE, H_CEDE, H_ENTER, H_GET_TERM_CHAR, H_HPT_CLOSE, H_HPT_OPEN, H_HPT_READ,
-        H_HPT_STAT, H_HPT_WRITE, H_LPAR_PAUSE, H_LPAR_QUERY, H_LPAR_RESET, H_LPAR_RESUME,
-        H_LPAR_START, H_PROTECT, H_PUT_TERM_CHAR, H_READ, H_REMOVE, H_REPORT, LPAR_SELF, OpenFlags,
-        ReportKind, Status,
+        H_BLOCK_REMOVE, H_BULK_REMOVE, H_CEDE, H_CLEAR_MOD, H_CLEAR_REF, H_ENTER, H_GET_TERM_CHAR,
+        H_HPT_CLOSE, H_HPT_OPEN, H_HPT_READ, H_HPT_STAT, H_HPT_WRITE, H_LPAR_PAUSE, H_LPAR_QUERY,
+        H_LPAR_RESET, H_LPAR_RESUME, H_LPAR_START, H_PAGE_INIT, H_PROTECT, H_PUT_TERM_CHAR, H_READ,
+        H_REMOVE, H_REPORT, LPAR_SELF, OpenFlags, ReportKind, Status,
     },
     cpu::Msr,
     guard,
@@ -99,6 +99,10 @@ pub(crate) fn problem_state_may_not(bench: &mut Bench<'_>) -> Outcome {
         H_READ,
         H_PROTECT,
         H_BULK_REMOVE,
+        H_BLOCK_REMOVE,
+        H_CLEAR_REF,
+        H_CLEAR_MOD,
+        H_PAGE_INIT,
         H_CEDE,
         H_HPT_OPEN,
         H_HPT_STAT,
@@ -176,7 +180,7 @@ struct Probe {
     results: usize,
 }
 
-fn probes(bench: &mut Bench<'_>) -> Outcome<[Probe; 42]> {
+fn probes(bench: &mut Bench<'_>) -> Outcome<[Probe; 53]> {
     let group = bench.free_group()?;
     let dw1 = small(PP_READ_WRITE);
     let outside = bench.slots();
@@ -212,6 +216,12 @@ fn probes(bench: &mut Bench<'_>) -> Outcome<[Probe; 42]> {
         probe(H_READ, &[0, group], good, 2),
         probe(H_READ, &[1 << 37, group], good, 8),
         probe(H_READ, &[0, outside], bad, 0),
+        probe(H_CLEAR_REF, &[0, group], good, 1),
+        probe(H_CLEAR_REF, &[0, group + 1], Status::NotFound, 0),
+        probe(H_CLEAR_REF, &[0, outside], bad, 0),
+        probe(H_CLEAR_MOD, &[0, group], good, 1),
+        probe(H_CLEAR_MOD, &[0, group + 1], Status::NotFound, 0),
+        probe(H_CLEAR_MOD, &[0, outside], bad, 0),
         probe(H_PROTECT, &[3, group], good, 0),
         probe(H_PROTECT, &[3, outside], bad, 0),
         probe(H_PROTECT, &[3 | 1 << 31, group, 0], Status::NotFound, 0),
@@ -222,6 +232,16 @@ fn probes(bench: &mut Bench<'_>) -> Outcome<[Probe; 42]> {
         probe(H_BULK_REMOVE, &[0xc0 << 56], good, 0),
         probe(H_BULK_REMOVE, &[0x40 << 56 | group, 0, 0xc0 << 56], good, 1),
         probe(H_BULK_REMOVE, &[0x80 << 56], bad, 1),
+        probe(H_BLOCK_REMOVE, &[0, 0xc0 << 56], good, 8),
+        probe(
+            H_BLOCK_REMOVE,
+            &[0, 0x40 << 56 | group, 0xc0 << 56],
+            Status::Partial,
+            8,
+        ),
+        probe(H_BLOCK_REMOVE, &[0, 0x80 << 56], bad, 0),
+        probe(H_PAGE_INIT, &[0, 0, 0], good, 0),
+        probe(H_PAGE_INIT, &[1, 0, 0], bad, 0),
         probe(H_CEDE, &[], good, 0),
         probe(H_PUT_TERM_CHAR, &[0, 0, 0, 0], good, 0),
         probe(H_PUT_TERM_CHAR, &[0, 17, 0, 0], bad, 0),

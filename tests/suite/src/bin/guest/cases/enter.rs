@@ -10,7 +10,8 @@ use realhpt_pseries::{
 };
 
 use crate::{
-    bench::{Bench, POOL, load, load_real, store, store_real},
+    bench::{Bench, POOL, load, load_real, store, store_real, try_fetch},
+    code::RETURN,
     trouble::{Must as _, Outcome, holds, refused, same},
 };
 
@@ -245,20 +246,11 @@ pub(crate) fn attributes_are_shown_as_given(bench: &mut Bench<'_>) -> Outcome {
     Ok(())
 }
 
-/// Zero page, copy page, instruction cache, coalesce, local, and the cookie: no effect on anything.
+/// Copy page, coalesce, local, page state and the cookie: no effect on anything.
 pub(crate) fn hints_change_nothing(bench: &mut Bench<'_>) -> Outcome {
     let ra = bench.memory(1 << 12)?;
     store_real(ra, 0x1357);
-    for hint in [
-        1 << 14,
-        1 << 15,
-        1 << 21,
-        1 << 22,
-        1 << 23,
-        1 << 28,
-        1 << 47,
-        0xffff << 48,
-    ] {
+    for hint in [1 << 14, 1 << 21, 1 << 28, 0xf << 32, 1 << 47, 0xffff << 48] {
         let group = bench.free_group()?;
         let flags = Flags::from_bits_retain(hint);
         let ptex = bench
@@ -266,6 +258,75 @@ pub(crate) fn hints_change_nothing(bench: &mut Bench<'_>) -> Outcome {
             .must("enter")?;
         same("memory", 0x1357, load_real(ra))?;
         holds("slot", ptex, ptex & !7 == group)?;
+        hcall::remove(Flags::empty(), ptex, 0).must("remove")?;
+    }
+    Ok(())
+}
+
+/// All of a page of up to 64K and nothing beside it; a larger one is left as it was, and so is one whose entry is
+/// refused.
+pub(crate) fn zeroes_the_page(bench: &mut Bench<'_>) -> Outcome {
+    for page in PAGES {
+        let size = page.size();
+        let zeroed = size <= 1 << 16;
+        let (before, ra) = (bench.memory(size)?, bench.memory(size)?);
+        let within = [ra, ra + 8, ra + size / 2, ra + size - 8];
+        let beside = if zeroed {
+            let behind = bench.memory(size)?;
+            [before + size - 8, behind]
+        } else {
+            [before, before + size - 8]
+        };
+        for at in within.into_iter().chain(beside) {
+            store_real(at, at);
+        }
+        let group = bench.free_group()?;
+        let large = if page == Page::K4 { 0 } else { V_LARGE };
+        let entry = (NOBODY | large, page.dword_1(ra, PP_READ_WRITE));
+        let flags = Flags::ZERO_PAGE | Flags::EXACT;
+        let taken = bench.enter(Flags::EXACT, group, entry).must("enter")?;
+        refused(
+            "a slot in use",
+            Status::PtegFull,
+            bench.enter(flags, taken, entry),
+        )?;
+        let outside = bench.enter(flags, bench.slots(), entry);
+        refused("a slot outside", Status::Parameter, outside)?;
+        for at in within {
+            same("memory where there is no entry", at, load_real(at))?;
+        }
+        bench.enter(flags, group + 1, entry).must("enter")?;
+        for at in within {
+            same("memory", if zeroed { 0 } else { at }, load_real(at))?;
+        }
+        for at in beside {
+            same("memory beside it", at, load_real(at))?;
+        }
+        bench.clear()?;
+    }
+    Ok(())
+}
+
+/// Code that was stored as data is executed by the entry that is made after it.
+pub(crate) fn makes_code_visible(bench: &mut Bench<'_>) -> Outcome {
+    let segment = bench.segment(SegmentSize::M256, BasePage::K4)?;
+    let ra = bench.memory(1 << 12)?;
+    let entry = (
+        segment.dword_0(segment.base, Page::K4),
+        Page::K4.dword_1(ra, PP_READ_WRITE),
+    );
+    let group = bench.group(segment.hash(segment.base));
+    for number in 1..20 {
+        // li 3, number; blr.
+        store_real(ra, (0x3860_0000 | number) << 32 | u64::from(RETURN));
+        let flags = if number & 1 == 0 {
+            Flags::ICACHE_SYNCHRONIZE
+        } else {
+            Flags::ICACHE_INVALIDATE
+        };
+        let ptex = bench.enter(flags, group, entry).must("enter")?;
+        let given = try_fetch(segment.base).must("fetch")?;
+        same("what the code gives", number, given)?;
         hcall::remove(Flags::empty(), ptex, 0).must("remove")?;
     }
     Ok(())

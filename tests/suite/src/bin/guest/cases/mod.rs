@@ -1,12 +1,15 @@
 //! The cases, a module for each topic. Their order is the list's in the library.
 
+pub(crate) mod block;
 pub(crate) mod bulk;
 pub(crate) mod calls;
+pub(crate) mod clear;
 pub(crate) mod enter;
 pub(crate) mod faults;
 pub(crate) mod hostile;
 pub(crate) mod instructions;
 pub(crate) mod interrupts;
+pub(crate) mod page_init;
 pub(crate) mod partitions;
 pub(crate) mod protect;
 pub(crate) mod rc;
