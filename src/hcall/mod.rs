@@ -12,6 +12,7 @@ mod console;
 mod enter;
 mod partition;
 mod protect;
+mod proxy;
 mod read;
 mod remove;
 mod stream;
@@ -117,6 +118,19 @@ pub fn dispatch<'m, M: Machine, P: Platform>(
     next
 }
 
+/// The calls on the caller's own table: those that may be made by proxy. None: the token is another's.
+#[inline]
+fn hpt<M: Machine>(call: &mut Call<'_, '_, M>, token: u64) -> Option<Status> {
+    Some(match token {
+        abi::H_REMOVE => remove::remove(call),
+        abi::H_ENTER => enter::enter(call),
+        abi::H_READ => read::read(call),
+        abi::H_PROTECT => protect::protect(call),
+        abi::H_BULK_REMOVE => remove::bulk_remove(call),
+        _ => return None,
+    })
+}
+
 fn route<'m, M: Machine, P: Platform>(
     system: &System<'m, M>,
     platform: &P,
@@ -129,12 +143,10 @@ fn route<'m, M: Machine, P: Platform>(
         caller,
         frame,
     };
+    if let Some(status) = hpt(&mut call, token) {
+        return (status, Next::Resume);
+    }
     let status = match token {
-        abi::H_REMOVE => remove::remove(&mut call),
-        abi::H_ENTER => enter::enter(&mut call),
-        abi::H_READ => read::read(&mut call),
-        abi::H_PROTECT => protect::protect(&call),
-        abi::H_BULK_REMOVE => remove::bulk_remove(&mut call),
         abi::H_HPT_OPEN => stream::open(&mut call),
         abi::H_HPT_READ => stream::read(&mut call),
         abi::H_HPT_WRITE => stream::write(&mut call),
@@ -145,6 +157,7 @@ fn route<'m, M: Machine, P: Platform>(
         abi::H_LPAR_RESUME => partition::resume(&call),
         abi::H_LPAR_RESET => partition::reset(&call),
         abi::H_LPAR_START => partition::start(&call),
+        abi::H_LPAR_HCALL => proxy::hcall(&call),
         abi::H_PUT_TERM_CHAR => console::put(&call, platform),
         abi::H_GET_TERM_CHAR => console::get(&mut call, platform),
         abi::H_CEDE => return (Status::Success, Next::Cede),

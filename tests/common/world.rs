@@ -184,6 +184,18 @@ pub(crate) struct Pass {
     pub(crate) calls: usize,
 }
 
+/// r3 to r12 of a call: junk where there is no argument.
+fn registers(token: u64, arguments: &[u64]) -> [u64; 10] {
+    let mut values = arguments.iter().copied().chain(JUNK..);
+    std::array::from_fn(|number| {
+        if number == 0 {
+            token
+        } else {
+            values.next().unwrap()
+        }
+    })
+}
+
 /// A machine with the memory that partitions need behind theirs.
 pub(crate) fn recording() -> Recording {
     Recording::new((AGENT_MEMORY + CLIENT_WINDOW.2) as usize)
@@ -280,17 +292,47 @@ impl<'s, M: Machine> World<'s, M> {
         token: u64,
         arguments: &[u64],
     ) -> Answer {
-        let mut frame = Frame::default();
-        frame.regs[0] = token;
-        let junk = JUNK..;
-        let values = arguments.iter().copied().chain(junk);
-        for (register, value) in frame.regs[1..].iter_mut().zip(values) {
-            *register = value;
-        }
+        let mut frame = Frame {
+            regs: registers(token, arguments),
+        };
         let caller = self.partition(lpid);
         let next = dispatch(&self.system, &self.board, caller, problem_state, &mut frame);
         let [raw, out @ ..] = frame.regs;
         Answer { raw, out, next }
+    }
+
+    /// A hypercall that the agent makes for a partition: its answer, or why it was not made.
+    pub(crate) fn proxy(
+        &self,
+        target: u16,
+        token: u64,
+        arguments: &[u64],
+    ) -> Result<Answer, Status> {
+        let before = registers(token, arguments);
+        self.put_registers(BUFFER, before);
+        let made = self.call(AGENT, abi::H_LPAR_HCALL, &[u64::from(target), BUFFER]);
+        assert_eq!(made.out[..3], [u64::from(target), BUFFER, JUNK]);
+        assert_eq!(made.next, Next::Resume);
+        let [raw, out @ ..] = self.registers(BUFFER);
+        let next = made.next;
+        match made.status() {
+            Status::Success => Ok(Answer { raw, out, next }),
+            refused => {
+                assert_eq!(self.registers(BUFFER), before, "refused, and written");
+                Err(refused)
+            }
+        }
+    }
+
+    /// Ten doublewords of the machine's memory.
+    pub(crate) fn registers(&self, at: u64) -> [u64; 10] {
+        let machine = &self.system.machine;
+        std::array::from_fn(|number| machine.load(HostReal::new(at + 8 * number as u64)))
+    }
+
+    /// Puts ten doublewords into the machine's memory.
+    pub(crate) fn put_registers(&self, at: u64, registers: [u64; 10]) {
+        self.put(at, &registers.map(u64::to_be_bytes).concat());
     }
 
     /// Bytes of the machine's memory.
