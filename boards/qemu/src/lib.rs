@@ -19,6 +19,7 @@ pub mod log;
 pub mod machine;
 pub mod manifest;
 pub mod progress;
+pub mod replay;
 pub mod roundtrip;
 pub mod session;
 pub mod setup;

@@ -1,0 +1,99 @@
+//! Recorded hypercalls and stream calls, done again on our engine and compared answer by answer.
+//!
+//! Key types: [`Backend`] is what a replay drives, [`Layout`] what the client partition must look like for it.
+
+use anyhow::Result;
+
+/// Registers of a hypercall: r3 to r12.
+pub type Frame = [u64; 10];
+
+/// What a replay drives: the client partition, whose table starts empty, through an agent.
+pub trait Backend {
+    /// HPT hypercalls of the client's, in order: in each frame r3 to r12 as a guest would load them, replaced by
+    /// what they hold afterwards. Many at once, since a machine takes them in batches.
+    ///
+    /// # Errors
+    /// The machine failed. Whatever a call is answered with is no error.
+    fn hcalls(&mut self, frames: &mut [Frame]) -> Result<()>;
+
+    /// One load or store of 4 bytes by the client itself at `ea` through the one SLB entry given (RS and RB of
+    /// slbmte), with MSR\[DR\] = 1. A store stores what is there.
+    ///
+    /// # Errors
+    /// The machine failed.
+    fn access(&mut self, store: bool, ea: u64, slb_rs: u64, slb_rb: u64) -> Result<Access>;
+
+    /// H_HPT_OPEN of the client's table: status and handle.
+    ///
+    /// # Errors
+    /// The machine failed.
+    fn open(&mut self, flags: u64, start: u64) -> Result<(i64, u64)>;
+
+    /// H_HPT_READ into a buffer of `length` bytes.
+    ///
+    /// # Errors
+    /// The machine failed.
+    fn read(&mut self, handle: u64, length: u64) -> Result<Answer>;
+
+    /// H_HPT_WRITE of these bytes: status, bytes consumed, index of the first bad entry (`u64::MAX`: none). The
+    /// client is paused for it where it runs.
+    ///
+    /// # Errors
+    /// The machine failed.
+    fn write(&mut self, handle: u64, bytes: &[u8]) -> Result<(i64, u64, u64)>;
+
+    /// H_HPT_CLOSE: status.
+    ///
+    /// # Errors
+    /// The machine failed.
+    fn close(&mut self, handle: u64) -> Result<i64>;
+
+    /// H_LPAR_RESET of the client, stopped before if it runs and made again until it is done: status.
+    ///
+    /// # Errors
+    /// The machine failed.
+    fn reset(&mut self) -> Result<i64>;
+}
+
+/// How an access went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It was done.
+    Done,
+    /// It was interrupted, with this DSISR.
+    Interrupted(u64),
+}
+
+/// The answer to an H_HPT_READ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// r3.
+    pub status: i64,
+    /// What was read.
+    pub bytes: Vec<u8>,
+    /// The pass in the upper half, flags in the lower.
+    pub state: u64,
+    /// Entries pending.
+    pub pending: u64,
+}
+
+/// A piece of the client's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Where the client sees it, guest real.
+    pub guest: u64,
+    /// Its length.
+    pub bytes: u64,
+    /// The largest page that memory and guest addresses allow: they must differ by a multiple of it, and by no
+    /// multiple of twice as much.
+    pub page: u64,
+}
+
+/// What the client's partition must look like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// log2 of its table's size in bytes.
+    pub order: u32,
+    /// Its memory.
+    pub regions: Vec<Region>,
+}
