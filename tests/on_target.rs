@@ -220,6 +220,7 @@ fn manifest(images: &Images) -> anyhow::Result<Manifest> {
             lpid: u32::try_from(lpid)?,
             label: label.to_owned(),
             memory: 64 << 20,
+            regions: Vec::new(),
             order: 18,
             privileges: Vec::new(),
             guest: Some(guest.clone()),

@@ -155,6 +155,10 @@ pub struct Session {
     console: Tail,
     complaints: Option<thread::JoinHandle<String>>,
     qemu_said: String,
+    /// Since when the machine is watched, when it last showed a sign of life, and how many lines are open.
+    begin: Instant,
+    sign: Instant,
+    lines: u32,
 }
 
 impl Session {
@@ -205,6 +209,9 @@ impl Session {
             console: Tail::default(),
             complaints: Some(complaints),
             qemu_said: String::new(),
+            begin: Instant::now(),
+            sign: Instant::now(),
+            lines: 2,
         })
     }
 
@@ -230,7 +237,11 @@ impl Session {
     /// # Errors
     /// If QEMU cannot be watched.
     pub fn run(&mut self, patience: Patience, watcher: &mut dyn Watcher) -> Result<Ended> {
-        let ended = self.watch(patience, watcher);
+        let ended = loop {
+            if let Some(ended) = self.look(patience, watcher, TICK).transpose() {
+                break ended;
+            }
+        };
         let quiet = matches!(ended, Ok(Ended::Off));
         self.machine.end();
         // What was said before the end is still in the pipes.
@@ -245,47 +256,55 @@ impl Session {
         ended
     }
 
-    fn watch(&mut self, patience: Patience, watcher: &mut dyn Watcher) -> Result<Ended> {
-        let begin = Instant::now();
-        let mut sign = begin;
-        let mut lines = 2;
-        loop {
-            match self.events.recv_timeout(TICK) {
-                Ok(Event::Closed) => lines -= 1,
-                Ok(event) => {
-                    self.take(event, watcher);
-                    sign = Instant::now();
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
-                    lines = 0;
-                    thread::sleep(TICK);
-                }
+    /// Looks at the machine: takes what it says now, waiting for at most `tick` if that is nothing. Why the run is
+    /// over, if it is.
+    ///
+    /// # Errors
+    /// If QEMU cannot be watched.
+    pub fn look(
+        &mut self,
+        patience: Patience,
+        watcher: &mut dyn Watcher,
+        tick: Duration,
+    ) -> Result<Option<Ended>> {
+        let mut event = self.events.recv_timeout(tick);
+        while let Ok(said) = event {
+            if matches!(said, Event::Closed) {
+                self.lines -= 1;
+            } else {
+                self.take(said, watcher);
+                self.sign = Instant::now();
             }
-            if watcher.tick() {
-                sign = Instant::now();
+            event = self.events.recv_timeout(Duration::ZERO);
+        }
+        if matches!(event, Err(RecvTimeoutError::Disconnected)) {
+            self.lines = 0;
+            thread::sleep(tick);
+        }
+        if watcher.tick() {
+            self.sign = Instant::now();
+        }
+        let off = self.machine.ended()?.is_some();
+        if off && self.lines == 0 {
+            return Ok(Some(Ended::Off));
+        }
+        if interrupt::came() {
+            return Ok(Some(Ended::Interrupted));
+        }
+        if let Some(total) = patience.total.filter(|&total| self.begin.elapsed() > total) {
+            return Ok(Some(Ended::Late(total)));
+        }
+        if let Some(silence) = patience.silence {
+            if (self.verdict.is_complete() || self.verdict.has_errors())
+                && self.sign.elapsed() > LAST_WORDS
+            {
+                return Ok(Some(Ended::StillOn));
             }
-            let off = self.machine.ended()?.is_some();
-            if off && lines == 0 {
-                return Ok(Ended::Off);
-            }
-            if interrupt::came() {
-                return Ok(Ended::Interrupted);
-            }
-            if let Some(total) = patience.total.filter(|&total| begin.elapsed() > total) {
-                return Ok(Ended::Late(total));
-            }
-            if let Some(silence) = patience.silence {
-                if (self.verdict.is_complete() || self.verdict.has_errors())
-                    && sign.elapsed() > LAST_WORDS
-                {
-                    return Ok(Ended::StillOn);
-                }
-                if sign.elapsed() > silence {
-                    return Ok(Ended::Silent(silence));
-                }
+            if self.sign.elapsed() > silence {
+                return Ok(Some(Ended::Silent(silence)));
             }
         }
+        Ok(None)
     }
 
     fn take(&mut self, event: Event, watcher: &mut dyn Watcher) {

@@ -2,6 +2,8 @@
 //!
 //! Key types: [`Backend`] is what a replay drives, [`Layout`] what the client partition must look like for it.
 
+pub mod machine;
+
 use anyhow::Result;
 
 /// Registers of a hypercall: r3 to r12.
