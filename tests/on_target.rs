@@ -18,6 +18,9 @@ use realhpt_qemu::images::{GUESTS, HYPERVISOR, Images};
 use realhpt_qemu::log::Frame;
 use realhpt_qemu::machine::Kind;
 use realhpt_qemu::manifest::{Manifest, Partition};
+use realhpt_qemu::replay;
+use realhpt_qemu::replay::file::{Recorded, Sequence};
+use realhpt_qemu::replay::memory::Memory;
 use realhpt_qemu::session::Patience;
 use realhpt_qemu::suite::{self, Suite};
 use realhpt_qemu::tables::formats::Format;
@@ -47,6 +50,9 @@ const TABLES: [(&str, Option<u32>); 9] = [
     ("kvm-streams/in_o22_0125_mixed_present", Some(22)),
 ];
 
+/// Sequences of `tests/data` that are done again on the machines that they were recorded on.
+const SEQUENCES: [&str; 2] = ["c01", "r01"];
+
 const MACHINES: [Kind; 3] = [Kind::Powernv8, Kind::Powernv9, Kind::Powernv10];
 
 fn main() -> ExitCode {
@@ -68,6 +74,18 @@ fn main() -> ExitCode {
             let name = format!("{}::roundtrip::{stem}", machine.name());
             trials.push(Trial::test(name, move || {
                 round_trip(machine, table, order, &images)
+            }));
+        }
+        let recorded = match machine {
+            Kind::Powernv8 => Recorded::Power8,
+            Kind::Powernv9 => Recorded::Power9,
+            Kind::Powernv10 => continue,
+        };
+        for stem in SEQUENCES {
+            let images = Arc::clone(&images);
+            let name = format!("{}::sequence::{stem}", machine.name());
+            trials.push(Trial::test(name, move || {
+                sequence(machine, recorded, stem, &images)
             }));
         }
     }
@@ -273,5 +291,23 @@ fn round_trip(
         Ok(true) => Ok(()),
         Ok(false) => Err(format!("the table was not verified\n{}", terminal.kept()).into()),
         Err(error) => Err(format!("{error:#}\n{}", terminal.kept()).into()),
+    }
+}
+
+/// A recorded sequence, done again by a client of that machine.
+fn sequence(machine: Kind, recorded: Recorded, stem: &str, images: &Built) -> Result<(), Failed> {
+    images.get()?;
+    let path = workspace().join(format!("tests/data/kvm-sequences/{stem}.jsonl.xz"));
+    let sequence = Sequence::load(&path, recorded).map_err(|error| format!("{error:#}"))?;
+    let layout = Memory::new(&sequence.slots).layout(sequence.order);
+    let terminal = Terminal::keeping();
+    let patience = Patience::of(PATIENCE);
+    let outcome = replay::machine::run(&terminal, machine, &layout, patience, |target| {
+        replay::sequence::run(target, &sequence, |_| {})
+    });
+    match outcome {
+        Err(error) => Err(format!("{error:#}\n{}", terminal.kept()).into()),
+        Ok(outcome) if outcome.others == 0 && outcome.steps > 1000 => Ok(()),
+        Ok(outcome) => Err(format!("{outcome:#?}").into()),
     }
 }

@@ -3,108 +3,18 @@
 use std::sync::Mutex;
 
 use super::stream::{self, Header, Image, Record};
-use realhpt::addr::{GuestReal, HostReal, Lpid};
+use realhpt::addr::{HostReal, Lpid};
 use realhpt::arch::Machine;
 use realhpt::arch::host::Recording;
-use realhpt::hcall::abi::{self, Privileges, ReadFlags, ReportKind, Status};
+use realhpt::hcall::abi::{self, ReadFlags, ReportKind, Status};
 use realhpt::hcall::{Frame, Next, Platform, dispatch};
-use realhpt::lpar::{Description, Partition, System};
-use realhpt::memory::{Region, Regions};
-use realhpt::sync::{AtomicU64, BeDword, Ordering};
-use realhpt::table::{Format, Memory, Order};
-
-/// The partition that streams.
-pub(crate) const AGENT: u16 = 1;
-/// The partition whose table the tests are about.
-pub(crate) const CLIENT: u16 = 2;
-
-/// Memory of the agent, from guest and host real 0: the only memory with anything behind it.
-pub(crate) const AGENT_MEMORY: u64 = 1 << 20;
-/// Where the agent has its stream buffer.
-pub(crate) const BUFFER: u64 = 0x1_0000;
-/// The largest stream buffer.
-pub(crate) const BUFFER_SIZE: u64 = AGENT_MEMORY - BUFFER;
-/// Host real address of the client's memory where a test does not say otherwise.
-pub(crate) const CLIENT_HOST: u64 = 0x40_0000_0000;
-/// Bytes of it.
-pub(crate) const CLIENT_MEMORY: u64 = 256 << 20;
-/// A piece of the client's memory with something behind it, for its own stream calls: where in its memory,
-/// where on the host, and how much.
-pub(crate) const CLIENT_WINDOW: (u64, u64, u64) = (1 << 32, AGENT_MEMORY, 1 << 16);
-
-/// A partition to be made.
-#[derive(Clone, Debug)]
-pub(crate) struct Spec {
-    pub(crate) lpid: u16,
-    pub(crate) order: u32,
-    pub(crate) privileges: Privileges,
-    /// Guest address, host address, bytes.
-    pub(crate) regions: Vec<(u64, u64, u64)>,
-}
-
-impl Spec {
-    /// The agent.
-    pub(crate) fn agent() -> Self {
-        Self {
-            lpid: AGENT,
-            order: 18,
-            privileges: Privileges::CONTROL | Privileges::REPORT,
-            regions: vec![(0, 0, AGENT_MEMORY)],
-        }
-    }
-
-    /// The client, with a table of this order.
-    pub(crate) fn client(order: u32) -> Self {
-        let regions = vec![(0, CLIENT_HOST, CLIENT_MEMORY), CLIENT_WINDOW];
-        Self {
-            lpid: CLIENT,
-            order,
-            privileges: Privileges::empty(),
-            regions,
-        }
-    }
-
-    /// The same with this memory.
-    pub(crate) fn with_regions(self, regions: &[(u64, u64, u64)]) -> Self {
-        Self {
-            regions: regions.to_vec(),
-            ..self
-        }
-    }
-}
-
-/// The zeroed memory of the partitions' tables.
-#[derive(Debug)]
-pub(crate) struct Store {
-    specs: Vec<Spec>,
-    memory: Vec<(Vec<BeDword>, Vec<AtomicU64>)>,
-}
-
-impl Store {
-    /// Memory for these partitions.
-    pub(crate) fn new(specs: &[Spec]) -> Self {
-        let memory = specs
-            .iter()
-            .map(|spec| {
-                let order = Order::new(spec.order).unwrap();
-                let hpt = (0..2 * order.slots()).map(|_| BeDword::new(0)).collect();
-                let beside = (0..Memory::words_beside(order))
-                    .map(|_| AtomicU64::new(0))
-                    .collect();
-                (hpt, beside)
-            })
-            .collect();
-        Self {
-            specs: specs.to_vec(),
-            memory,
-        }
-    }
-
-    /// Memory for an agent and a client with a table of this order.
-    pub(crate) fn pair(order: u32) -> Self {
-        Self::new(&[Spec::agent(), Spec::client(order)])
-    }
-}
+use realhpt::lpar::{Partition, System};
+use realhpt::sync::Ordering;
+use realhpt::table::Format;
+pub(crate) use realhpt_qemu::library::{
+    AGENT, AGENT_MEMORY, BUFFER, BUFFER_SIZE, CLIENT, CLIENT_HOST, CLIENT_MEMORY, CLIENT_WINDOW,
+    Spec, Store,
+};
 
 /// What a partition reported: kind, text, number.
 pub(crate) type Report = (ReportKind, Vec<u8>, u64);
@@ -226,29 +136,7 @@ impl World<'static> {
 impl<'s, M: Machine> World<'s, M> {
     /// `machine` with the store's partitions, none of them started.
     pub(crate) fn on(machine: M, store: &'s Store, format: Format) -> Self {
-        let mut system = System::new(machine);
-        for (spec, (hpt, beside)) in store.specs.iter().zip(&store.memory) {
-            let mut regions = Regions::new();
-            for &(guest, host, size) in &spec.regions {
-                let region = Region::new(GuestReal::new(guest), HostReal::new(host), size).unwrap();
-                regions.add(region).unwrap();
-            }
-            let description = Description {
-                name: "test",
-                lpid: Lpid::new(spec.lpid),
-                privileges: spec.privileges,
-                regions,
-                shared: None,
-                entry: GuestReal::new(0x100),
-            };
-            let order = Order::new(spec.order).unwrap();
-            let memory = Memory::new(order, hpt, beside).unwrap();
-            assert!(
-                system
-                    .add(Partition::new(description, format, memory))
-                    .is_ok()
-            );
-        }
+        let system = store.system(machine, format).unwrap();
         Self {
             system,
             board: Board::default(),

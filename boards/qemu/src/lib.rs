@@ -15,6 +15,7 @@ pub mod cli;
 pub mod exchange;
 pub mod images;
 pub mod interrupt;
+pub mod library;
 pub mod log;
 pub mod machine;
 pub mod manifest;

@@ -57,7 +57,7 @@ pub fn run<R>(
     kind: Kind,
     layout: &Layout,
     patience: Patience,
-    drive: impl FnOnce(&mut dyn Backend) -> Result<R>,
+    drive: impl FnOnce(&mut Target<'_>) -> Result<R>,
 ) -> Result<R> {
     setup::ensure(terminal)?;
     let images = Images::build(terminal, &[HYPERVISOR, GUESTS])?;
@@ -68,7 +68,8 @@ pub fn run<R>(
 }
 
 /// A machine that runs.
-struct Target<'t> {
+#[derive(Debug)]
+pub struct Target<'t> {
     session: Session,
     patience: Patience,
     log: Log<'t>,
@@ -83,6 +84,7 @@ struct Target<'t> {
 }
 
 /// Shows what the machine says, and notices answers.
+#[derive(Debug)]
 struct Log<'t> {
     terminal: &'t Terminal,
     answered: bool,

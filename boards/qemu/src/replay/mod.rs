@@ -2,7 +2,15 @@
 //!
 //! Key types: [`Backend`] is what a replay drives, [`Layout`] what the client partition must look like for it.
 
+pub mod access;
+pub mod file;
+pub mod host;
 pub mod machine;
+pub mod memory;
+pub mod outcome;
+pub mod sequence;
+mod streams;
+mod writes;
 
 use anyhow::Result;
 
