@@ -115,6 +115,11 @@ macro_rules! cases {
             partitions::a_crash_is_an_end,
             partitions::a_runaway_is_paused,
             partitions::a_restored_vrma,
+            proxy::every_call_on_a_table,
+            proxy::takes_effect,
+            proxy::not_while_it_runs,
+            proxy::no_other_calls,
+            proxy::bad_partitions_and_buffers,
             switches::registers_are_kept_apart,
             switches::segments_are_kept_apart,
             switches::settings_are_kept_apart,
@@ -206,4 +211,6 @@ pub mod job {
     pub const NO_VECTORS: u64 = 16;
     /// Executes random words.
     pub const RANDOM: u64 = 17;
+    /// Loads from a page until it has none, and ends.
+    pub const WATCH_PAGE: u64 = 19;
 }
