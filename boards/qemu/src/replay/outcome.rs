@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 /// What may be otherwise than in Linux, and why: a name, and DESIGN section 6 unless something else is said.
-pub const REASONS: [(&str, &str); 14] = [
+pub const REASONS: [(&str, &str); 15] = [
     (
         "read_invalid",
         "H_READ of a slot without an entry is zero; Linux shows what stood there",
@@ -28,6 +28,10 @@ pub const REASONS: [(&str, &str); 14] = [
     (
         "page_in",
         "two entries for one address, and Linux has the page of one of them only; here both are there",
+    ),
+    (
+        "read_only_page",
+        "a reserved protection: Linux gives hardware one that allows loads where the page is read-only in the host",
     ),
     (
         "small_buffer",

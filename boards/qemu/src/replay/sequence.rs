@@ -33,6 +33,9 @@ const JUNK: u64 = 0xa5a5_0000;
 /// Linux's own bit of dword 1: modified.
 const MODIFIED: u64 = 1 << 62;
 
+/// DSISR of an access that the protection does not allow.
+const PROTECTION: u64 = 0x0800_0000;
+
 const H_SUCCESS: i64 = abi::Status::Success as i64;
 const H_PARAMETER: i64 = abi::Status::Parameter as i64;
 const H_NOT_FOUND: i64 = abi::Status::NotFound as i64;
@@ -399,7 +402,7 @@ impl<B: Backend> Replay<'_, B> {
         if there.is_empty() {
             there.append(&mut later);
         }
-        let [(_, _, real)] = there[..] else {
+        let [(translating, entry, real)] = there[..] else {
             let words = format!("{} entries translate {ea:#x}, not one", there.len());
             self.outcome.other(words);
             return Ok(());
@@ -410,16 +413,32 @@ impl<B: Backend> Replay<'_, B> {
             self.set(slot, None)?;
             self.persistent.ours_alone.insert(slot);
         }
-        let accessed = self.backend.access(store, ea, slb_rs, slb_rb)?;
-        self.outcome.expect(accessed == Accessed::Done, || {
-            format!("the access at {ea:#x}: {accessed:x?}")
-        });
+        match self.backend.access(store, ea, slb_rs, slb_rb)? {
+            Accessed::Done => {}
+            Accessed::Interrupted(PROTECTION) if !store && is_reserved(entry.dw1) => {
+                self.outcome.because("read_only_page");
+                let referenced = entry.dw1 | R;
+                if referenced != entry.dw1 {
+                    let dw1 = referenced;
+                    self.set(translating, Some(Entry { dw1, ..entry }))?;
+                }
+            }
+            accessed @ Accessed::Interrupted(_) => {
+                self.outcome
+                    .other(format!("the access at {ea:#x}: {accessed:x?}"));
+            }
+        }
         for (slot, entry, _) in later {
             self.set(slot, Some(entry))?;
         }
         self.memory.touch(real);
         Ok(())
     }
+}
+
+/// Whether the protection of a dword 1 is none that the ISA gives a meaning: pp0 is set, and pp is not 10.
+fn is_reserved(dw1: u64) -> bool {
+    dw1 >> 63 == 1 && dw1 & 3 != 2
 }
 
 /// Whether Linux's table may be another one than ours after this call.
