@@ -346,7 +346,9 @@ impl Exchange {
     /// # Errors
     /// If they are not in the window.
     pub(crate) fn bytes(&self, offset: u64, length: u64) -> Result<Vec<u8>> {
-        let whole = length.next_multiple_of(8);
+        let whole = length
+            .checked_next_multiple_of(8)
+            .context("the length is absurd")?;
         self.place(offset, whole)?;
         let first = usize::try_from(offset / 8)?;
         let numbers = first..first + usize::try_from(whole / 8)?;
@@ -438,6 +440,7 @@ mod tests {
         assert!(exchange.put(at + 48, b"012345678").is_err());
         assert!(exchange.put(at - 16, b"0").is_err(), "the header");
         assert!(exchange.bytes(at, u64::MAX - 7).is_err());
+        assert!(exchange.bytes(at, u64::MAX).is_err());
     }
 
     #[test]

@@ -25,6 +25,8 @@ use crate::verdict::{Case, Verdict};
 const TAIL: usize = 40;
 /// How often a watcher is asked.
 const TICK: Duration = Duration::from_millis(50);
+/// What is taken of what a machine says before something else is looked at: it may talk for ever.
+const EVENTS: usize = 1000;
 /// What a machine that gave its verdict, or reported an error, has left to end by itself.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
@@ -267,19 +269,22 @@ impl Session {
         watcher: &mut dyn Watcher,
         tick: Duration,
     ) -> Result<Option<Ended>> {
-        let mut event = self.events.recv_timeout(tick);
-        while let Ok(said) = event {
-            if matches!(said, Event::Closed) {
-                self.lines -= 1;
-            } else {
-                self.take(said, watcher);
-                self.sign = Instant::now();
+        let mut wait = tick;
+        for _ in 0..EVENTS {
+            match self.events.recv_timeout(wait) {
+                Ok(Event::Closed) => self.lines -= 1,
+                Ok(event) => {
+                    self.take(event, watcher);
+                    self.sign = Instant::now();
+                }
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.lines = 0;
+                    thread::sleep(wait);
+                    break;
+                }
             }
-            event = self.events.recv_timeout(Duration::ZERO);
-        }
-        if matches!(event, Err(RecvTimeoutError::Disconnected)) {
-            self.lines = 0;
-            thread::sleep(tick);
+            wait = Duration::ZERO;
         }
         if watcher.tick() {
             self.sign = Instant::now();
