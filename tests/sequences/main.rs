@@ -8,8 +8,10 @@
 use std::path::PathBuf;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use realhpt_qemu::replay;
 use realhpt_qemu::replay::file::{Recorded, Sequence};
-use realhpt_qemu::replay::host;
+use realhpt_qemu::replay::host::{self, Host};
+use realhpt_qemu::replay::memory::Memory;
 
 /// Every sequence is at least as long as this.
 const STEPS: u64 = 1000;
@@ -36,14 +38,17 @@ fn both(file: &std::path::Path) -> [Trial; 2] {
         let stem = file.file_name().unwrap_or_default().to_string_lossy();
         let stem = stem.trim_end_matches(".jsonl.xz");
         let file = file.to_owned();
-        Trial::test(format!("{stem} {name}"), move || replay(&file, recorded))
+        Trial::test(format!("{stem} {name}"), move || again(&file, recorded))
     })
 }
 
-fn replay(file: &std::path::Path, recorded: Recorded) -> Result<(), Failed> {
+fn again(file: &std::path::Path, recorded: Recorded) -> Result<(), Failed> {
     let sequence = Sequence::load(file, recorded).map_err(|error| format!("{error:#}"))?;
-    let outcome = host::sequence(&sequence, recorded).map_err(|error| format!("{error:#}"))?;
-    println!("{outcome:?}");
+    let layout = Memory::new(&sequence.slots).layout(sequence.order);
+    let store = host::store(&layout).map_err(|error| format!("{error:#}"))?;
+    let outcome = Host::new(&store, recorded.format())
+        .and_then(|mut host| replay::sequence::run(&mut host, &sequence, |_| {}))
+        .map_err(|error| format!("{error:#}"))?;
     if outcome.others != 0 || outcome.steps < STEPS {
         return Err(format!("{outcome:#?}").into());
     }

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use realhpt::hcall::abi;
+use realhpt::table::Format;
 use serde_json::Value;
 
 use super::access::Address;
@@ -32,6 +33,26 @@ pub enum Recorded {
     Power8,
     /// POWER9.
     Power9,
+}
+
+impl Recorded {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Power8 => "POWER8",
+            Self::Power9 => "POWER9",
+        }
+    }
+
+    /// The format of its entries.
+    #[must_use]
+    pub const fn format(self) -> Format {
+        match self {
+            Self::Power8 => Format::V2_07,
+            Self::Power9 => Format::V3_0,
+        }
+    }
 }
 
 /// A file.

@@ -16,9 +16,6 @@ use realhpt::sync::Ordering;
 use realhpt::table::Format;
 
 use super::access::{Address, C, R};
-use super::file::{Recorded, Sequence};
-use super::memory::Memory;
-use super::outcome::Outcome;
 use super::{Access, Answer, Backend, Frame, Layout};
 use crate::library::{AGENT, BUFFER, BUFFER_SIZE, CLIENT, CLIENT_HOST, Spec, Store};
 
@@ -63,9 +60,19 @@ impl Platform for Nothing {
     fn report(&self, _lpid: Lpid, _kind: ReportKind, _text: &[u8], _number: u64) {}
 }
 
+/// The largest table that is taken: its memory and what stands beside it are some 2 GiB.
+const MAX_ORDER: u32 = 30;
+
 /// Memory for an agent, and for a client as a layout says.
-#[must_use]
-pub fn store(layout: &Layout) -> Store {
+///
+/// # Errors
+/// A table that is too large for this host.
+pub fn store(layout: &Layout) -> Result<Store> {
+    ensure!(
+        layout.order <= MAX_ORDER,
+        "a table of order {} is more than the library is given memory for here",
+        layout.order
+    );
     let regions: Vec<_> = layout
         .regions
         .iter()
@@ -74,10 +81,10 @@ pub fn store(layout: &Layout) -> Store {
             (region.guest, host, region.bytes)
         })
         .collect();
-    Store::new(&[
+    Ok(Store::new(&[
         Spec::agent(),
         Spec::client(layout.order).with_regions(&regions),
-    ])
+    ]))
 }
 
 /// The library on this host.
@@ -217,19 +224,4 @@ impl Backend for Host<'_> {
     fn reset(&mut self) -> Result<i64> {
         self.control(abi::H_LPAR_RESET)
     }
-}
-
-/// Does a sequence again on this host, in the format of the host that it was recorded on.
-///
-/// # Errors
-/// The engine answered what no answer can be.
-pub fn sequence(sequence: &Sequence, recorded: Recorded) -> Result<Outcome> {
-    let format = match recorded {
-        Recorded::Power8 => Format::V2_07,
-        Recorded::Power9 => Format::V3_0,
-    };
-    let layout = Memory::new(&sequence.slots).layout(sequence.order);
-    let store = store(&layout);
-    let mut host = Host::new(&store, format)?;
-    super::sequence::run(&mut host, sequence, |_| {})
 }

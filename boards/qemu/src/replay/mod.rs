@@ -3,6 +3,8 @@
 //! Key types: [`Backend`] is what a replay drives, [`Layout`] what the client partition must look like for it.
 
 pub mod access;
+pub mod calls;
+pub mod command;
 pub mod file;
 pub mod host;
 pub mod machine;
@@ -10,6 +12,7 @@ pub mod memory;
 pub mod outcome;
 pub mod sequence;
 mod streams;
+pub mod trace;
 mod writes;
 
 use anyhow::Result;

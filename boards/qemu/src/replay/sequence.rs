@@ -42,7 +42,7 @@ const H_NOT_FOUND: i64 = abi::Status::NotFound as i64;
 const H_PTEG_FULL: i64 = abi::Status::PtegFull as i64;
 
 /// A replay under way.
-pub(super) struct Replay<'b, B: Backend> {
+pub(super) struct Replay<'b, B: Backend + ?Sized> {
     pub(super) backend: &'b mut B,
     /// Slots of the table.
     pub(super) slots: u64,
@@ -59,7 +59,7 @@ pub(super) struct Replay<'b, B: Backend> {
 ///
 /// # Errors
 /// The backend failed.
-pub fn run<B: Backend>(
+pub fn run<B: Backend + ?Sized>(
     backend: &mut B,
     sequence: &Sequence,
     mut done: impl FnMut(usize),
@@ -111,7 +111,7 @@ fn differing(expected: &Frame, found: &Frame) -> String {
     words.join("; ")
 }
 
-impl<B: Backend> Replay<'_, B> {
+impl<B: Backend + ?Sized> Replay<'_, B> {
     fn line(&mut self, line: &Line) -> Result<()> {
         if let Step::Call(call) = &line.step {
             if !changes_for_a_reason(call) {

@@ -116,7 +116,7 @@ impl Persistent {
     }
 }
 
-impl<B: Backend> Replay<'_, B> {
+impl<B: Backend + ?Sized> Replay<'_, B> {
     /// Reads to the end of the pass with a buffer of `length` bytes.
     fn pass(&mut self, handle: u64, length: u64) -> Result<Vec<Said>> {
         let mut records = Vec::new();

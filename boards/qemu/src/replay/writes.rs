@@ -177,7 +177,7 @@ fn records(said: &BTreeMap<u64, Option<Entry>>) -> Result<Vec<u8>> {
     Ok(stream)
 }
 
-impl<B: Backend> Replay<'_, B> {
+impl<B: Backend + ?Sized> Replay<'_, B> {
     pub(super) fn write(&mut self, write: &StreamWrite) -> Result<()> {
         let bytes = Bytes(&write.buffer);
         let theirs = linux(bytes, write.count, self.slots, &self.memory);
