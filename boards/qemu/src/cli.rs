@@ -91,9 +91,15 @@ pub struct Replay {
     /// log2 of the size in bytes of the table that the recorded guest began with.
     #[arg(long, value_name = "N", default_value = "22", value_parser = clap::value_parser!(u32).range(18..=46))]
     pub order: u32,
-    /// Runs the library on this host, once for each format of entries.
-    #[arg(long, required = true)]
+    /// The machine to run on.
+    #[arg(long, value_enum, default_value = "powernv9")]
+    pub machine: Kind,
+    /// Runs the library on this host instead, once for each format of entries.
+    #[arg(long, conflicts_with = "machine")]
     pub host: bool,
+    /// Gives a machine up after this many seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
+    pub timeout: Duration,
     /// Writes the table that is left to this file, as a qemu file.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -104,9 +110,15 @@ pub struct Replay {
 pub struct Sequence {
     /// The sequence: an object of JSON a line, `.xz` or plain.
     pub file: PathBuf,
-    /// Runs the library on this host, once as either host answered.
-    #[arg(long, required = true)]
+    /// The machine to run on; powernv10 is held to what POWER9 answered.
+    #[arg(long, value_enum, default_value = "powernv9")]
+    pub machine: Kind,
+    /// Runs the library on this host instead, once as either host answered.
+    #[arg(long, conflicts_with = "machine")]
     pub host: bool,
+    /// Gives the machine up after this many seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
+    pub timeout: Duration,
 }
 
 /// What `boot` takes.

@@ -1,6 +1,7 @@
 //! `replay` and `sequence`: what was recorded, done again on a machine or on the library, and the verdict.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -9,8 +10,10 @@ use super::file::{Recorded, Sequence};
 use super::memory::Memory;
 use super::outcome::{Outcome, REASONS};
 use super::trace::Trace;
-use super::{Backend, Layout, host};
+use super::{Backend, Layout, host, machine};
 use crate::cli;
+use crate::machine::Kind;
+use crate::session::Patience;
 use crate::tables::formats::{self, Format};
 use crate::tables::model::Pass;
 use crate::terminal::{Bar, Terminal};
@@ -38,32 +41,42 @@ impl Count {
 enum Place {
     /// On the library, with entries in the format of this host.
     Library(Recorded),
+    /// On a machine, which may take this long.
+    Machine(Kind, Patience),
 }
 
 impl Place {
-    /// The library in both formats.
-    const ALL: [Self; 2] = [
-        Self::Library(Recorded::Power8),
-        Self::Library(Recorded::Power9),
-    ];
+    /// The places that a command line means: the library in both formats, or one machine.
+    fn all(on_host: bool, machine: Kind, timeout: Duration) -> Vec<Self> {
+        if on_host {
+            let both = [Recorded::Power8, Recorded::Power9];
+            both.map(Self::Library).to_vec()
+        } else {
+            vec![Self::Machine(machine, Patience::of(timeout))]
+        }
+    }
 
     /// The host whose recorded answers are to be expected there.
     fn recorded(self) -> Recorded {
         match self {
             Self::Library(recorded) => recorded,
+            Self::Machine(Kind::Powernv8, _) => Recorded::Power8,
+            Self::Machine(Kind::Powernv9 | Kind::Powernv10, _) => Recorded::Power9,
         }
     }
 
-    fn name(self) -> String {
+    fn name(self) -> &'static str {
         match self {
-            Self::Library(Recorded::Power8) => "library, ISA 2.07 format".to_owned(),
-            Self::Library(Recorded::Power9) => "library, ISA 3.0 format".to_owned(),
+            Self::Library(Recorded::Power8) => "library, ISA 2.07 format",
+            Self::Library(Recorded::Power9) => "library, ISA 3.0 format",
+            Self::Machine(kind, _) => kind.name(),
         }
     }
 
     /// Has `drive` drive a client as `layout` says.
     fn run<R>(
         self,
+        terminal: &Terminal,
         layout: &Layout,
         drive: impl FnOnce(&mut dyn Backend) -> Result<R>,
     ) -> Result<R> {
@@ -71,6 +84,9 @@ impl Place {
             Self::Library(recorded) => {
                 let store = host::store(layout)?;
                 drive(&mut host::Host::new(&store, recorded.format())?)
+            }
+            Self::Machine(kind, patience) => {
+                machine::run(terminal, kind, layout, patience, |target| drive(target))
             }
         }
     }
@@ -82,7 +98,7 @@ impl Place {
 /// If it cannot be run: a file that is damaged, a machine that fails.
 pub fn sequence(terminal: &Terminal, arguments: &cli::Sequence) -> Result<bool> {
     let mut good = true;
-    for place in Place::ALL {
+    for place in Place::all(arguments.host, arguments.machine, arguments.timeout) {
         let sequence = Sequence::load(&arguments.file, place.recorded())?;
         terminal.step(
             "Sequence",
@@ -96,7 +112,7 @@ pub fn sequence(terminal: &Terminal, arguments: &cli::Sequence) -> Result<bool> 
             ),
         );
         let layout = Memory::new(&sequence.slots).layout(sequence.order);
-        let outcome = place.run(&layout, |backend| {
+        let outcome = place.run(terminal, &layout, |backend| {
             let bar = Count::new(terminal, sequence.lines.len());
             super::sequence::run(backend, &sequence, |done| bar.at(done))
         })?;
@@ -150,12 +166,12 @@ pub fn replay(terminal: &Terminal, arguments: &cli::Replay) -> Result<bool> {
     };
     let layout = calls::layout(&trace, arguments.order);
     let mut good = true;
-    for place in Place::ALL {
+    for place in Place::all(arguments.host, arguments.machine, arguments.timeout) {
         terminal.step(
             "Replaying",
             &format!("on a table of order {}; {}", arguments.order, place.name()),
         );
-        let mut outcome = place.run(&layout, |backend| {
+        let mut outcome = place.run(terminal, &layout, |backend| {
             let bar = Count::new(terminal, trace.calls.len());
             calls::run(backend, &trace, arguments.order, |done| bar.at(done))
         })?;
