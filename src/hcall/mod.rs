@@ -8,8 +8,11 @@
 //! Handlers are kept out of line, so that none saves and restores the registers that another one needs.
 
 pub mod abi;
+mod block_remove;
+mod clear;
 mod console;
 mod enter;
+mod page_init;
 mod partition;
 mod protect;
 mod read;
@@ -135,6 +138,10 @@ fn route<'m, M: Machine, P: Platform>(
         abi::H_READ => read::read(&mut call),
         abi::H_PROTECT => protect::protect(&call),
         abi::H_BULK_REMOVE => remove::bulk_remove(&mut call),
+        abi::H_BLOCK_REMOVE => block_remove::block_remove(&mut call),
+        abi::H_CLEAR_REF => clear::clear_ref(&mut call),
+        abi::H_CLEAR_MOD => clear::clear_mod(&mut call),
+        abi::H_PAGE_INIT => page_init::page_init(&call),
         abi::H_HPT_OPEN => stream::open(&mut call),
         abi::H_HPT_READ => stream::read(&mut call),
         abi::H_HPT_WRITE => stream::write(&mut call),

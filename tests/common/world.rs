@@ -96,13 +96,13 @@ pub(crate) struct Pass {
 
 /// A machine with the memory that partitions need behind theirs.
 pub(crate) fn recording() -> Recording {
-    Recording::new((AGENT_MEMORY + CLIENT_WINDOW.2) as usize)
+    Store::new(&[]).machine()
 }
 
 impl<'s> World<'s> {
     /// A machine with the store's partitions, none of them started.
     pub(crate) fn new(store: &'s Store, format: Format) -> Self {
-        Self::on(recording(), store, format)
+        Self::on(store.machine(), store, format)
     }
 }
 
