@@ -153,6 +153,12 @@ impl GuestBuffer {
         self.bytes
     }
 
+    /// Where it is.
+    #[must_use]
+    pub const fn host(&self) -> HostReal {
+        self.host
+    }
+
     /// The places of the two doublewords of an entry at byte `offset`, a multiple of 8, if they lie inside.
     #[inline]
     #[must_use]

@@ -91,6 +91,26 @@ impl BeDword {
             .is_ok()
     }
 
+    /// Replaces one byte, counted from the first in memory, as a store of that byte does: beside what others do
+    /// to the other seven. The stand-in for an instruction that only the target has.
+    #[cfg(not(target_os = "none"))]
+    pub fn store_byte(&self, number: usize, value: u8) {
+        loop {
+            let before = self.0.load(Ordering::Relaxed);
+            let mut bytes = before.to_ne_bytes();
+            if let Some(byte) = bytes.get_mut(number) {
+                *byte = value;
+            }
+            let after = u64::from_ne_bytes(bytes);
+            let replaced =
+                self.0
+                    .compare_exchange(before, after, Ordering::Relaxed, Ordering::Relaxed);
+            if replaced.is_ok() {
+                return;
+            }
+        }
+    }
+
     /// Sets bits as hardware sets R and C: beside the stores of others. Tests play hardware with it.
     #[cfg(not(target_os = "none"))]
     pub fn set_bits(&self, bits: u64) {

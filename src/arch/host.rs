@@ -2,15 +2,19 @@
 //!
 //! [`Recording`] keeps the order of barriers and invalidations as [`Event`]s. Its table walk is the test's: a
 //! closure given to [`Recording::late`] runs once, at the next `tlbsync`, where a processor may still write R
-//! and C of a translation that it has just dropped. Guest memory is a vector of doublewords from host real 0.
+//! and C of a translation that it has just dropped. Guest memory is a vector of doublewords from host real 0;
+//! what is given by [`Recording::back`] beside it is kept sparsely, so that a large partition costs a test
+//! nothing but what is stored in it.
 
 use std::boxed::Box;
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::vec::Vec;
 
 use super::Machine;
 use crate::addr::{HostReal, Lpid};
+use crate::sync::BeDword;
 
 /// Something the engine asked of hardware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +29,12 @@ pub enum Event {
     FlushLpid(Lpid),
     /// `eieio`.
     Eieio,
+    /// The byte of that number in a doubleword of the table was stored, with this value.
+    StoreByte(usize, u8),
+    /// Memory was zeroed: where, and how many bytes.
+    Zero(HostReal, u64),
+    /// Instructions were made visible: where, and how many bytes.
+    Synchronise(HostReal, u64),
 }
 
 /// What hardware does late.
@@ -36,6 +46,9 @@ pub struct Recording {
     events: Mutex<Option<Vec<Event>>>,
     late: Mutex<Vec<Late>>,
     memory: Vec<AtomicU64>,
+    backed: Vec<(u64, u64)>,
+    /// Doublewords of backed memory that are not zero.
+    sparse: Mutex<BTreeMap<u64, u64>>,
 }
 
 impl core::fmt::Debug for Recording {
@@ -54,6 +67,11 @@ impl Recording {
             memory: (0..bytes / 8).map(|_| AtomicU64::new(0)).collect(),
             ..Self::default()
         }
+    }
+
+    /// Puts memory at `at`, all zero. What lies below the end of the vector stays in it.
+    pub fn back(&mut self, at: HostReal, bytes: u64) {
+        self.backed.push((at.raw(), bytes));
     }
 
     /// Begins to record.
@@ -85,12 +103,16 @@ impl Recording {
         }
     }
 
-    fn dword(&self, at: HostReal) -> &AtomicU64 {
+    /// The doubleword at `at`, if it is one of the vector's; else there is memory that is kept sparsely.
+    fn dword(&self, at: HostReal) -> Option<&AtomicU64> {
         let number = usize::try_from(at.raw() / 8).ok();
-        match number.and_then(|number| self.memory.get(number)) {
-            Some(dword) => dword,
-            None => panic!("the engine reached {at:?}, where the machine has no memory"),
-        }
+        let dword = number.and_then(|number| self.memory.get(number));
+        let backed = |&(start, bytes): &(u64, u64)| at.raw().wrapping_sub(start) < bytes;
+        assert!(
+            dword.is_some() || self.backed.iter().any(backed),
+            "the engine reached {at:?}, where the machine has no memory"
+        );
+        dword
     }
 }
 
@@ -126,12 +148,49 @@ impl Machine for Recording {
         self.note(Event::Eieio);
     }
 
+    fn store_byte(&self, dword: &BeDword, number: usize, value: u8) {
+        self.note(Event::StoreByte(number, value));
+        dword.store_byte(number, value);
+    }
+
     fn load(&self, at: HostReal) -> u64 {
-        u64::from_be(self.dword(at).load(Ordering::Relaxed))
+        match self.dword(at) {
+            Some(dword) => u64::from_be(dword.load(Ordering::Relaxed)),
+            None => locked(&self.sparse)
+                .get(&at.raw())
+                .copied()
+                .unwrap_or_default(),
+        }
     }
 
     fn store(&self, at: HostReal, value: u64) {
-        self.dword(at).store(value.to_be(), Ordering::Relaxed);
+        match self.dword(at) {
+            Some(dword) => dword.store(value.to_be(), Ordering::Relaxed),
+            None => {
+                locked(&self.sparse).insert(at.raw(), value);
+            }
+        }
+    }
+
+    fn zero(&self, at: HostReal, bytes: u64) {
+        self.note(Event::Zero(at, bytes));
+        let (mut at, end) = (at.raw(), at.raw() + bytes);
+        while at < end {
+            match self.dword(HostReal::new(at)) {
+                Some(dword) => {
+                    dword.store(0, Ordering::Relaxed);
+                    at += 8;
+                }
+                None => {
+                    locked(&self.sparse).retain(|place, _| !(at..end).contains(place));
+                    at = end;
+                }
+            }
+        }
+    }
+
+    fn synchronise_instructions(&self, at: HostReal, bytes: u64) {
+        self.note(Event::Synchronise(at, bytes));
     }
 }
 
@@ -151,10 +210,19 @@ impl<T: Machine> Machine for &T {
     fn eieio(&self) {
         (**self).eieio();
     }
+    fn store_byte(&self, dword: &BeDword, number: usize, value: u8) {
+        (**self).store_byte(dword, number, value);
+    }
     fn load(&self, at: HostReal) -> u64 {
         (**self).load(at)
     }
     fn store(&self, at: HostReal, value: u64) {
         (**self).store(at, value);
+    }
+    fn zero(&self, at: HostReal, bytes: u64) {
+        (**self).zero(at, bytes);
+    }
+    fn synchronise_instructions(&self, at: HostReal, bytes: u64) {
+        (**self).synchronise_instructions(at, bytes);
     }
 }

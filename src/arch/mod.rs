@@ -1,11 +1,13 @@
 //! The machine under the engine: one trait, and one switch between the two that implement it.
 //!
 //! [`Machine`] is all the engine knows of the processor: the TLB instructions and barriers that keep a real
-//! HPT coherent (ISA 3.0B Book III section 5.10), and doublewords of guest memory by host real address.
+//! HPT coherent (ISA 3.0B Book III section 5.10), the byte store that R of a live entry is cleared with, and
+//! guest memory by host real address: doublewords, and what is done to pages as a whole.
 //! `powerpc64` has the instructions; `host` records what was asked for and plays a hardware that
 //! sets R and C as late as it may, so that tests can hold the engine to its orderings.
 
 use crate::addr::{HostReal, Lpid};
+use crate::sync::BeDword;
 
 #[cfg(not(target_os = "none"))]
 pub mod host;
@@ -33,11 +35,22 @@ pub trait Machine {
     /// Orders the store of dword 1 before that of dword 0 as hardware's table walk sees them: `eieio`.
     fn eieio(&self);
 
+    /// Stores one byte of a doubleword that hardware may be storing other bytes of: `stb`. Bytes are counted as
+    /// they lie in memory, so 6 has R of a dword 1 and 7 has C. (A wider store would put back the byte that
+    /// hardware has set a bit in; a byte as an atomic of its own beside the doubleword is undefined in Rust.)
+    fn store_byte(&self, dword: &BeDword, number: usize, value: u8);
+
     /// Reads a doubleword of guest memory as big-endian. `at` is 8-byte aligned and came from a region.
     fn load(&self, at: HostReal) -> u64;
 
     /// Writes a doubleword of guest memory as big-endian. `at` is 8-byte aligned and came from a region.
     fn store(&self, at: HostReal, value: u64);
+
+    /// Zeroes guest memory that came from a region; address and length are multiples of 128. `dcbz`.
+    fn zero(&self, at: HostReal, bytes: u64);
+
+    /// Makes what was stored in guest memory visible to instruction fetch: `dcbst; sync; icbi; sync; isync`.
+    fn synchronise_instructions(&self, at: HostReal, bytes: u64);
 }
 
 /// One turn of a spin loop, where no [`Machine`] is at hand: gives the core to its other threads for a while.

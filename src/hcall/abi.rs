@@ -55,10 +55,18 @@ pub const H_REMOVE: u64 = 0x04;
 pub const H_ENTER: u64 = 0x08;
 /// H_READ.
 pub const H_READ: u64 = 0x0c;
+/// H_CLEAR_MOD.
+pub const H_CLEAR_MOD: u64 = 0x10;
+/// H_CLEAR_REF.
+pub const H_CLEAR_REF: u64 = 0x14;
 /// H_PROTECT.
 pub const H_PROTECT: u64 = 0x18;
 /// H_BULK_REMOVE.
 pub const H_BULK_REMOVE: u64 = 0x124;
+/// H_BLOCK_REMOVE.
+pub const H_BLOCK_REMOVE: u64 = 0x328;
+/// H_PAGE_INIT.
+pub const H_PAGE_INIT: u64 = 0x2c;
 /// H_GET_TERM_CHAR.
 pub const H_GET_TERM_CHAR: u64 = 0x54;
 /// H_PUT_TERM_CHAR.
@@ -168,12 +176,24 @@ bitflags! {
     pub struct Flags: u64 {
         /// H_ENTER: this very slot.
         const EXACT = 1 << 39;
+        /// H_PAGE_INIT: what becomes of the page's memory, for a platform that takes back what is not used.
+        const PAGE_STATE = 0xf << 32;
         /// H_READ: the four entries of the half group.
         const READ_4 = 1 << 37;
         /// Act only if dword 0 without its low seven bits equals the argument.
         const AVPN = 1 << 31;
         /// Act only if dword 0 and the argument have no bit in common.
         const ANDCOND = 1 << 30;
+        /// H_ENTER, H_PAGE_INIT: instructions were stored past the data cache.
+        const ICACHE_INVALIDATE = 1 << 23;
+        /// H_ENTER, H_PAGE_INIT: instructions were stored as data.
+        const ICACHE_SYNCHRONIZE = 1 << 22;
+        /// Either of the two.
+        const ICACHE = Self::ICACHE_INVALIDATE.bits() | Self::ICACHE_SYNCHRONIZE.bits();
+        /// H_ENTER, H_PAGE_INIT: zero the page.
+        const ZERO_PAGE = 1 << 15;
+        /// H_PAGE_INIT: copy a page to it.
+        const COPY_PAGE = 1 << 14;
         const _ = !0;
     }
 }

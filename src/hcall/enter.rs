@@ -3,8 +3,14 @@
 //! Order of checks: B, page-size encoding, memory, ptex, slot: that of Linux KVM, and not LoPAR's, which has
 //! WIMG before the slot and makes a WIMG that memory does not have an error. Like KVM we take it, give
 //! hardware M alone, and show the guest its own WIMG back. An address without memory behind it makes an
-//! absent entry. Zeroing, cache and cookie flags are hints that are not taken (KVM likewise). That the slot
-//! fits the hash is the guest's affair: an entry elsewhere is never found.
+//! absent entry. That the slot fits the hash is the guest's affair: an entry elsewhere is never found.
+//!
+//! The flags that zero the page and that make its instructions visible do so for pages of up to 64K, before
+//! the entry shows itself and after all else has been checked: a call that is refused has changed nothing
+//! (LoPAR does it before it looks for a slot). For a larger page LoPAR's answer is H_TOO_BIG. KVM takes the
+//! flags with any page and does nothing; the work would not be bounded here either, so for larger pages we
+//! do as KVM, and its guests are answered as they were. Without memory behind the page there is nothing to do.
+//! Cookie and coalescing flags are hints that are not taken (KVM likewise).
 
 use super::Call;
 use super::abi::{Flags, Status};
@@ -27,10 +33,35 @@ pub(super) fn enter<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     match claim(table, ptex, exact) {
         Err(status) => status,
         Ok((ptex, claimed)) => {
+            if flags.intersects(LOW_FLAGS) {
+                prepare(&call.system.machine, flags, &entry);
+            }
             claimed.publish(&call.system.machine, entry);
             call.put(0, ptex);
             Status::Success
         }
+    }
+}
+
+/// Where the flags about the page's memory are: a test of one instruction leads past them all.
+const LOW_FLAGS: Flags = Flags::from_bits_retain(0xffff_ffff);
+
+/// The largest page that is zeroed or synchronised.
+const LARGEST_PREPARED: u64 = 64 << 10;
+
+/// Does with the memory of an entry, before anyone can use it through that entry, what the flags say.
+#[cold]
+#[inline(never)]
+fn prepare<M: Machine>(machine: &M, flags: Flags, entry: &Entry) {
+    let bytes = entry.size.bytes();
+    let Some(page) = entry.page.filter(|_| bytes <= LARGEST_PREPARED) else {
+        return;
+    };
+    if flags.contains(Flags::ZERO_PAGE) {
+        machine.zero(page, bytes);
+    }
+    if flags.intersects(Flags::ICACHE) {
+        machine.synchronise_instructions(page, bytes);
     }
 }
 

@@ -8,8 +8,11 @@
 //! Handlers are kept out of line, so that none saves and restores the registers that another one needs.
 
 pub mod abi;
+mod block_remove;
+mod clear;
 mod console;
 mod enter;
+mod page_init;
 mod partition;
 mod protect;
 mod proxy;
@@ -118,7 +121,7 @@ pub fn dispatch<'m, M: Machine, P: Platform>(
     next
 }
 
-/// The calls on the caller's own table: those that may be made by proxy. None: the token is another's.
+/// The calls on the caller's own table and memory: those that may be made by proxy. None: the token is another's.
 #[inline]
 fn hpt<M: Machine>(call: &mut Call<'_, '_, M>, token: u64) -> Option<Status> {
     Some(match token {
@@ -127,6 +130,10 @@ fn hpt<M: Machine>(call: &mut Call<'_, '_, M>, token: u64) -> Option<Status> {
         abi::H_READ => read::read(call),
         abi::H_PROTECT => protect::protect(call),
         abi::H_BULK_REMOVE => remove::bulk_remove(call),
+        abi::H_BLOCK_REMOVE => block_remove::block_remove(call),
+        abi::H_CLEAR_REF => clear::clear_ref(call),
+        abi::H_CLEAR_MOD => clear::clear_mod(call),
+        abi::H_PAGE_INIT => page_init::page_init(call),
         _ => return None,
     })
 }

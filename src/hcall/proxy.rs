@@ -36,8 +36,8 @@ use crate::arch::Machine;
 const REGISTERS: usize = 10;
 const BYTES: u64 = 8 * REGISTERS as u64;
 
-/// Rounds of sharing out. A round takes marks from two blocks, and the calls name at most four slots.
-const ROUNDS: usize = 2;
+/// Rounds of sharing out. A round takes marks from two blocks, and the calls name at most eight slots.
+const ROUNDS: usize = 4;
 
 #[inline(never)]
 pub(super) fn hcall<M: Machine>(call: &Call<'_, '_, M>) -> Status {

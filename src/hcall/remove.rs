@@ -49,9 +49,9 @@ pub(super) fn remove<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
 }
 
 /// The type of a translation specifier, its two highest bits.
-const TYPE: u64 = 3 << 62;
-const TYPE_REQUEST: u64 = 1 << 62;
-const TYPE_END: u64 = 3 << 62;
+pub(super) const TYPE: u64 = 3 << 62;
+pub(super) const TYPE_REQUEST: u64 = 1 << 62;
+pub(super) const TYPE_END: u64 = 3 << 62;
 /// A request's condition, and the values it takes.
 const CONDITION: u64 = 3 << 56;
 const CONDITION_ABSOLUTE: u64 = 0;
@@ -73,12 +73,7 @@ const RC_SHIFT: u32 = 51;
 #[inline(never)]
 pub(super) fn bulk_remove<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     let table = call.caller.table();
-    let mut batch = Batch {
-        table,
-        stale: heapless::Vec::new(),
-        numbers: heapless::Vec::new(),
-        results: [0; BULK],
-    };
+    let mut batch = Batch::<BULK>::new(table);
     let mut status = Status::Success;
     for number in 0..BULK {
         let request = call.argument(2 * number);
@@ -135,18 +130,30 @@ pub(super) fn bulk_remove<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     status
 }
 
-/// Entries that a bulk remove has taken from hardware and not flushed yet, and what came of those before.
-struct Batch<'t> {
+/// Entries that a call with `MAX` specifiers has taken from hardware and not flushed yet, and what came of those
+/// before.
+pub(super) struct Batch<'t, const MAX: usize> {
     table: &'t Table<'t>,
-    stale: heapless::Vec<Stale<'t>, BULK>,
+    stale: heapless::Vec<Stale<'t>, MAX>,
     /// The specifiers that they belong to.
-    numbers: heapless::Vec<usize, BULK>,
+    numbers: heapless::Vec<usize, MAX>,
     /// R and C of each specifier's entry.
-    results: [u64; BULK],
+    pub(super) results: [u64; MAX],
 }
 
-impl<'t> Batch<'t> {
-    fn remove(&mut self, number: usize, locked: Locked<'t>) {
+impl<'t, const MAX: usize> Batch<'t, MAX> {
+    /// Nothing of this table's yet.
+    pub(super) const fn new(table: &'t Table<'t>) -> Self {
+        Self {
+            table,
+            stale: heapless::Vec::new(),
+            numbers: heapless::Vec::new(),
+            results: [0; MAX],
+        }
+    }
+
+    /// Removes the entry that specifier `number` is about: what hardware may use, with the next flush.
+    pub(super) fn remove(&mut self, number: usize, locked: Locked<'t>) {
         if locked.is_valid() {
             // As many as there are specifiers: the push never fails.
             let _ = self.stale.push(locked.invalidate());
@@ -162,7 +169,8 @@ impl<'t> Batch<'t> {
         }
     }
 
-    fn flush<M: Machine>(&mut self, machine: &M) {
+    /// Removes all that is held, with one sequence.
+    pub(super) fn flush<M: Machine>(&mut self, machine: &M) {
         if self.stale.is_empty() {
             return;
         }

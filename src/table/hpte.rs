@@ -231,6 +231,34 @@ impl GuestR {
         Self(self.0 | rc.0)
     }
 
+    /// The same without R.
+    #[inline]
+    #[must_use]
+    pub const fn unreferenced(self) -> Self {
+        Self(self.0 & !R)
+    }
+
+    /// The same without C.
+    #[inline]
+    #[must_use]
+    pub const fn unchanged(self) -> Self {
+        Self(self.0 & !C)
+    }
+
+    /// Whether R is set.
+    #[inline]
+    #[must_use]
+    pub const fn is_referenced(self) -> bool {
+        self.0 & R != 0
+    }
+
+    /// Whether C is set.
+    #[inline]
+    #[must_use]
+    pub const fn is_changed(self) -> bool {
+        self.0 & C != 0
+    }
+
     /// The same with the protection that H_PROTECT's flags say.
     #[inline]
     #[must_use]
@@ -327,6 +355,21 @@ impl RealR {
     #[must_use]
     pub const fn rc(self) -> Rc {
         Rc(self.0 & (R | C))
+    }
+
+    /// Byte 6 of the doubleword in memory, which R is a bit of, without R.
+    #[inline]
+    #[must_use]
+    pub const fn unreferenced_byte(self) -> u8 {
+        let [.., byte, _] = (self.0 & !R).to_be_bytes();
+        byte
+    }
+
+    /// The same without C.
+    #[inline]
+    #[must_use]
+    pub const fn unchanged(self) -> Self {
+        Self(self.0 & !C)
     }
 
     /// The same with the protection and key of `view`.
@@ -477,6 +520,26 @@ mod tests {
         // 16M and 16G need all eight bits, 64K in either segment four of them, 16M mixed all eight.
         assert_eq!(valid.len(), 1 + 16 + 1 + 16 + 2);
         assert_eq!(PageSize::decode(0, 0xff000), Some(PageSize::K4));
+    }
+
+    #[test]
+    fn r_stands_in_byte_6_and_c_in_byte_7() {
+        for raw in [0, !0, 0xfe00, 0x1ff80] {
+            let real = RealR(raw);
+            let mut bytes = raw.to_be_bytes();
+            bytes[6] = real.unreferenced_byte();
+            assert_eq!(
+                u64::from_be_bytes(bytes),
+                raw & !0x100,
+                "byte 14 of the entry"
+            );
+            assert_eq!(real.unchanged().raw(), raw & !0x80);
+            assert_eq!(
+                (raw ^ real.unchanged().raw()) & !0xff,
+                0,
+                "byte 15 of the entry"
+            );
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! Key types: [`Table`] owns the memory; [`hpte`] has the bits of an entry in both real formats and keeps
 //! the guest's dword 1 ([`hpte::GuestR`]) apart from hardware's ([`hpte::RealR`]); [`slot`] is the typestate
 //! through which alone an entry changes; [`tlb`] makes tlbie operands and batches; [`bitmap`] has the
-//! occupied, unsettled and changed bitmaps; [`hash`] finds the groups of an address.
+//! occupied, unsettled and changed bitmaps; [`hash`] finds the groups of an address, [`block`] the block of
+//! pages that an entry belongs to.
 //!
 //! # Invariants
 //! * Who sets a bit in `occupied` owns the slot until dword 0 shows VALID or ABSENT; the bit is cleared last
@@ -15,6 +16,7 @@
 //! * A slot that is not occupied is zero in both dwords: no stale real address is left to be read.
 
 pub mod bitmap;
+pub mod block;
 pub mod hash;
 pub mod hpt;
 pub mod hpte;

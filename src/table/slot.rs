@@ -2,21 +2,29 @@
 //!
 //! ```text
 //! Slot --claim--> Claimed --publish--> (entry)
-//! Slot --lock---> Locked --invalidate--> Stale --tlb::flush--> Flushed --remove--> (free)
-//!                   |                                            \------republish-> (entry)
+//! Slot --lock---> Locked --invalidate--> Stale --tlb::flush--> Flushed --remove---> (free)
+//!                   |                                            |------republish-> (entry)
+//!                   |                                            |------clear_c---> (entry)
+//!                   |                                            \------restore---> (entry)
+//!                   |--clear_r--> Unreferenced --tlb::flush_live--> (entry)
 //!                   |--remove_absent--> (free)      an entry that hardware never used owes no tlbie
 //!                   \--set_view-------> (entry)
 //! ```
 //!
-//! A [`Stale`] owes a `tlbie` and can do nothing but be flushed; only a [`Flushed`] has final R and C. There
-//! is no way round.
+//! A [`Stale`] owes a `tlbie` and can do nothing but be flushed; only a [`Flushed`] has final R and C, so C is
+//! cleared there alone. R may be cleared in an entry that hardware goes on using, by a store of its byte
+//! ([`Locked::clear_r`]): what comes of that is an [`Unreferenced`], which can do nothing but be flushed
+//! either. There is no way round.
 //!
 //! # Orderings (DESIGN section 5)
 //! * Publish: `occupied` claimed; `unsettled` if due; guest view; dword 1; `eieio`; dword 0; `ptesync`.
 //! * Invalidate: lock; store barrier; VALID cleared; `ptesync; tlbie; eieio; tlbsync; ptesync`; R and C read
 //!   for good; guest view; both dwords zero; `occupied` released last.
+//! * Reset R: lock; `unsettled`; guest view; `eieio`; the byte; `ptesync; tlbie; eieio; tlbsync; ptesync`; an
+//!   R or C that hardware sets from the byte store on is news that `unsettled` says will come.
 //! * HVLOCK is taken only on a dword 0 that shows VALID or ABSENT.
 
+use super::block::Block;
 use super::hpt::Table;
 use super::hpte::{ABSENT, GuestR, GuestV, HVLOCK, PageSize, RealR, RealV, VALID};
 use super::tlb;
@@ -24,6 +32,9 @@ use crate::addr::{HostReal, Ptex};
 use crate::arch::Machine;
 use crate::memory::{Backing, Regions};
 use crate::sync::{AtomicU64, BeDword, Ordering, fence};
+
+/// The byte of dword 1 that R is in, counted as it lies in memory.
+const R_BYTE: usize = 6;
 
 /// A slot, in whatever state.
 #[derive(Clone, Copy, Debug)]
@@ -236,16 +247,46 @@ impl<'t> Locked<'t> {
         true
     }
 
+    /// The page sizes of the entry.
+    #[inline]
+    fn size(&self) -> PageSize {
+        // Every entry in the table was entered with a page size that decodes.
+        PageSize::decode(self.v().raw(), self.view().raw()).unwrap_or(PageSize::K4)
+    }
+
+    /// The block of virtual pages that the entry's page lies in.
+    #[must_use]
+    pub fn block(&self) -> Block {
+        Block::of(self.v(), self.size(), self.slot.ptex)
+    }
+
+    /// Clears R, which is set, in the guest view and in the entry that hardware uses. It stays valid and locked
+    /// and owes a `tlbie`: only then will the next access set R again.
+    #[inline]
+    pub fn clear_r<M: Machine>(self, machine: &M) -> Unreferenced<'t> {
+        let (slot, v) = (self.slot, self.v);
+        let (entry, real, size) = (self.v(), self.real(), self.size());
+        let view = self.view_with_rc().unreferenced();
+        core::mem::forget(self);
+        slot.settle(view, true);
+        slot.view.store(view.raw(), Ordering::Relaxed);
+        machine.eieio();
+        machine.store_byte(slot.dword1, R_BYTE, real.unreferenced_byte());
+        Unreferenced {
+            slot,
+            v,
+            operand: tlb::operand(entry, real, size, slot.ptex),
+        }
+    }
+
     /// Takes the entry away from hardware. It stays locked and owes a `tlbie`.
     #[inline]
     pub fn invalidate(self) -> Stale<'t> {
         let (slot, v) = (self.slot, self.v);
-        let (entry, real, view) = (self.v(), self.real(), self.view());
+        let (entry, real, size) = (self.v(), self.real(), self.size());
         core::mem::forget(self);
         slot.dword0
             .store(v.raw() & !VALID | HVLOCK, Ordering::Relaxed);
-        // Every entry in the table was entered with a page size that decodes.
-        let size = PageSize::decode(entry.raw(), view.raw()).unwrap_or(PageSize::K4);
         Stale {
             slot,
             v,
@@ -311,6 +352,32 @@ impl<'t> Stale<'t> {
     }
 }
 
+/// An entry whose R is cleared while a TLB may still hold that it is set. It owes a `tlbie`.
+#[derive(Debug)]
+#[must_use = "it must be flushed: R would not be set by the next access, and it stays locked"]
+pub struct Unreferenced<'t> {
+    slot: Slot<'t>,
+    v: RealV,
+    operand: u64,
+}
+
+impl Unreferenced<'_> {
+    /// RB of the tlbie it owes.
+    #[inline]
+    #[must_use]
+    pub const fn operand(&self) -> u64 {
+        self.operand
+    }
+
+    /// Called by `tlb` alone, after the sequence: lets the entry go and notes the change.
+    #[inline]
+    pub(super) fn flushed(self) {
+        let Self { slot, v, .. } = self;
+        slot.dword0.store(v.raw(), Ordering::Release);
+        slot.table.note_change(slot.ptex);
+    }
+}
+
 /// An entry that no processor uses any more: its R and C are final. Still locked.
 #[derive(Debug)]
 #[must_use = "the slot stays locked until the entry is removed or republished"]
@@ -357,11 +424,29 @@ impl Flushed<'_> {
     /// dword 1 is the old one as it stands after the flush, so no R or C is lost.
     #[inline]
     pub fn republish<M: Machine>(self, machine: &M, view: GuestR) {
+        let real = self.real.protected_as(view);
+        self.change(machine, view, real);
+    }
+
+    /// Gives the entry back to hardware without C, and notes the change.
+    #[inline]
+    pub fn clear_c<M: Machine>(self, machine: &M) {
+        let (view, real) = (self.view.unchanged(), self.real.unchanged());
+        self.change(machine, view, real);
+    }
+
+    /// Gives the entry back to hardware as it was. What hardware set in it meanwhile is still to be merged.
+    #[inline]
+    pub fn restore<M: Machine>(self, machine: &M) {
+        self.slot.dword0.store(self.v.raw(), Ordering::Release);
+        machine.ptesync();
+    }
+
+    #[inline]
+    fn change<M: Machine>(self, machine: &M, view: GuestR, real: RealR) {
         self.slot.settle(view, true);
         self.slot.view.store(view.raw(), Ordering::Relaxed);
-        self.slot
-            .dword1
-            .store(self.real.protected_as(view).raw(), Ordering::Relaxed);
+        self.slot.dword1.store(real.raw(), Ordering::Relaxed);
         machine.eieio();
         self.slot.dword0.store(self.v.raw(), Ordering::Release);
         machine.ptesync();

@@ -2,35 +2,25 @@
 //!
 //! [`operand`] is pure and held to golden vectors, since QEMU ignores RB: no run on it would find a wrong
 //! one. [`flush`] issues the sequence of ISA 3.0B Book III section 5.10.1.2 for a batch of [`Stale`] slots:
-//! `ptesync; tlbie ...; eieio; tlbsync; ptesync`.
+//! `ptesync; tlbie ...; eieio; tlbsync; ptesync`. [`flush_live`] issues it for an entry that stays valid.
 
-use super::hpte::{GuestV, LARGE, PageSize, RealR, SECONDARY, SegmentSize};
-use super::slot::{Flushed, Stale};
+use super::block::page_bits;
+use super::hpte::{GuestV, LARGE, PageSize, RealR, SegmentSize};
+use super::slot::{Flushed, Stale, Unreferenced};
 use crate::addr::{Lpid, Ptex};
 use crate::arch::Machine;
 
 /// RB of the `tlbie` that invalidates an entry (ISA 3.0B Book III section 5.9.3.3; the same in 2.07 and 3.0
 /// for R = 0).
 ///
-/// An HPTE does not hold the whole virtual address: the low bits of the page number are in the number of its
-/// group, mixed by the hash. `v` gives AVPN, B and H; `r` the LP bits; eleven bits of the group suffice,
-/// which the smallest table has. Of B only the values 0 and 1 exist here: H_ENTER refuses the others, since
-/// they would be fed to hardware.
+/// `v` gives AVPN, B and H; `r` the LP bits; the group the low bits of the page number. Of B only the values 0
+/// and 1 exist here: H_ENTER refuses the others, since they would be fed to hardware.
 #[must_use]
 pub fn operand(v: GuestV, r: RealR, size: PageSize, ptex: Ptex) -> u64 {
-    let pteg = ptex.raw() >> 3;
-    let hash = if v.raw() & SECONDARY != 0 {
-        !pteg
-    } else {
-        pteg
-    };
-    let (b, vsid) = match v.segment_size() {
-        Some(SegmentSize::T1) => (1, v.raw() >> 24),
-        _ => (0, v.raw() >> 12),
-    };
+    let b = u64::from(v.segment_size() == Some(SegmentSize::T1));
     // The low 64 bits of the virtual address, whose low 23 bits AVPN lacks.
     let avpn = (v.raw() & !0x7f) << 16;
-    let page = (hash ^ vsid) & 0x7ff;
+    let page = page_bits(v, ptex);
     if v.raw() & LARGE == 0 || size.base_shift() == 12 {
         // L = 0: VA down to the 4 KiB page; AP says which actual page size lies on it.
         let ap: u64 = match size.shift() {
@@ -75,6 +65,14 @@ pub fn flush_one<'t, M: Machine>(machine: &M, lpid: Lpid, stale: Stale<'t>) -> F
     machine.tlbie(stale.operand(), lpid);
     machine.tlbsync();
     stale.flushed()
+}
+
+/// Flushes one entry that stays valid, whose R was cleared. From there on it is nobody's.
+pub fn flush_live<M: Machine>(machine: &M, lpid: Lpid, entry: Unreferenced<'_>) {
+    machine.ptesync();
+    machine.tlbie(entry.operand(), lpid);
+    machine.tlbsync();
+    entry.flushed();
 }
 
 #[cfg(test)]

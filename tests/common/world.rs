@@ -108,13 +108,13 @@ fn registers(token: u64, arguments: &[u64]) -> [u64; 10] {
 
 /// A machine with the memory that partitions need behind theirs.
 pub(crate) fn recording() -> Recording {
-    Recording::new((AGENT_MEMORY + CLIENT_WINDOW.2) as usize)
+    Store::new(&[]).machine()
 }
 
 impl<'s> World<'s> {
     /// A machine with the store's partitions, none of them started.
     pub(crate) fn new(store: &'s Store, format: Format) -> Self {
-        Self::on(recording(), store, format)
+        Self::on(store.machine(), store, format)
     }
 }
 

@@ -4,7 +4,7 @@
 //! across two regions; calls without the privilege, from problem state, of unknown tokens; writes to a running
 //! partition; readers beyond the slots; junk in every register. Each is refused with the code that DESIGN
 //! sections 6 and 7 say, registers that have no result keep what they held, and whatever was open goes on as
-//! if nothing had been. A call that reached beyond the caller's memory would panic in `Recording`.
+//! if nothing had been. A call that reached outside every partition's memory would panic in `Recording`.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

@@ -128,6 +128,13 @@ impl Model {
             } => self.protect(flags, slot, with, late),
             Op::Read { flags, slot } => self.read(flags, slot),
             Op::Bulk(requests) => self.bulk(requests),
+            Op::Block { of, with, requests } => self.block(of, with, requests),
+            Op::Clear {
+                bit,
+                flags,
+                slot,
+                late,
+            } => self.clear(bit, flags, slot, late),
             Op::Touch { slot, bits } => self.touch(slot, bits),
             Op::Open { flags, start } => self.open(flags, start),
             Op::Stream { reader, length } => self.stream(reader, length),

@@ -8,6 +8,7 @@
 //!   never said while something is due; pending is what is due, exactly when the partition is paused.
 //! * Streams written: records good and hostile, cut anywhere: what is consumed is applied and nothing else is,
 //!   the first bad entry's index is right; a table read and restored, in the other format too, is the same.
+//! * The calls that reach memory itself ([`memory`]): what they do to which bytes, and to no others.
 //!
 //! The sequences are drawn from a fixed seed, so each run is the same; a failing one is shown shrunk.
 #![allow(
@@ -20,6 +21,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod machine;
+mod memory;
 mod ops;
 mod readers;
 mod writes;

@@ -32,6 +32,20 @@ pub(crate) enum Op {
         slot: u64,
     },
     Bulk([(u64, u64, With); 4]),
+    Block {
+        /// Whose AVPN is given.
+        of: u64,
+        with: With,
+        /// First byte and slot.
+        requests: [(u64, u64); 8],
+    },
+    /// H_CLEAR_REF or H_CLEAR_MOD.
+    Clear {
+        bit: u64,
+        flags: u64,
+        slot: u64,
+        late: u64,
+    },
     Touch {
         slot: u64,
         bits: u64,
@@ -149,6 +163,10 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         4 => (flags(), any::<bool>(), slot())
             .prop_map(|(flags, four, slot)| Op::Read { flags: flags | if four { READ_4 } else { 0 }, slot }),
         3 => proptest::array::uniform4((0..256u64, slot(), with())).prop_map(Op::Bulk),
+        3 => (slot(), with(), proptest::array::uniform8((0..256u64, slot())))
+            .prop_map(|(of, with, requests)| Op::Block { of, with, requests }),
+        6 => (select(vec![R, C]), any::<u64>(), slot(), late())
+            .prop_map(|(bit, flags, slot, late)| Op::Clear { bit, flags, slot, late }),
         8 => (slot(), select(vec![R, R | C, C])).prop_map(|(slot, bits)| Op::Touch { slot, bits }),
         3 => (select(vec![0, 0, 0, 1]), select(vec![0, 0, 1, 8, 4096, 4100, SLOTS - 1, SLOTS]))
             .prop_map(|(flags, start)| Op::Open { flags, start }),

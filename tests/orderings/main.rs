@@ -2,7 +2,8 @@
 //!
 //! * What is asked of hardware, in which order: `ptesync; tlbie ...; eieio; tlbsync; ptesync` around an
 //!   invalidation, with the right RB; `eieio` between the doublewords of a publication and `ptesync` after it;
-//!   one sequence for a bulk remove; none for an entry that hardware never saw.
+//!   one sequence for a bulk or block remove; a byte store and a `tlbie` where R goes; none for an entry that
+//!   hardware never saw.
 //! * What stands in the table at each of these moments ([`Probe`]): dword 1 before dword 0, `unsettled` before
 //!   VALID, VALID gone before the `tlbie`, nothing of a host address after.
 //! * That R and C which hardware sets at the last moment are never lost: they come with the answer, the guest's
@@ -17,6 +18,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod block;
+mod clear;
 #[path = "../common/mod.rs"]
 mod common;
 mod locks;

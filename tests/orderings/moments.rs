@@ -2,12 +2,13 @@
 
 use std::sync::Mutex;
 
-use crate::common::world::{CLIENT, CLIENT_HOST, Store, World, recording};
+use crate::common::world::{CLIENT, CLIENT_HOST, CLIENT_WINDOW, Store, World, recording};
 use crate::{ABSENT, C, ENTRIES, FORMATS, HVLOCK, LPID, M, NOWHERE, R, VALID, enter};
 use realhpt::addr::{HostReal, Lpid};
 use realhpt::arch::Machine;
 use realhpt::arch::host::{Event, Recording};
 use realhpt::hcall::abi;
+use realhpt::sync::BeDword;
 use realhpt::table::Format;
 
 type Hook = Box<dyn Fn(Event) + Send>;
@@ -42,11 +43,22 @@ impl Machine for Probe {
     fn eieio(&self) {
         self.see(Event::Eieio);
     }
+    fn store_byte(&self, dword: &BeDword, number: usize, value: u8) {
+        self.see(Event::StoreByte(number, value));
+        self.inner.store_byte(dword, number, value);
+    }
     fn load(&self, at: HostReal) -> u64 {
         self.inner.load(at)
     }
     fn store(&self, at: HostReal, value: u64) {
         self.inner.store(at, value);
+    }
+    fn zero(&self, at: HostReal, bytes: u64) {
+        self.see(Event::Zero(at, bytes));
+        self.inner.zero(at, bytes);
+    }
+    fn synchronise_instructions(&self, at: HostReal, bytes: u64) {
+        self.see(Event::Synchronise(at, bytes));
     }
 }
 
@@ -181,4 +193,74 @@ fn an_entry_is_invalid_and_locked_until_it_is_flushed() {
         );
         assert_eq!((after.event, after.dword0), (Event::Ptesync, dword0));
     }
+}
+
+#[test]
+fn unsettled_comes_before_r_or_c_goes() {
+    for format in FORMATS {
+        let world = probed(format);
+        let [(slot, v, r, rb), ..] = ENTRIES;
+        enter(world, slot, v, r | R | C);
+        assert!(!world.client().table().unsettled().contains(slot));
+        let [dword0, dword1] = <[u64; 2]>::from(world.real(slot));
+        let seen = moments(world, slot, || {
+            world.call(CLIENT, abi::H_CLEAR_REF, &[0, slot]).ok();
+        });
+        // Valid and locked from the first to the last; R goes between the byte store and the sequence.
+        let live = |event, dword1| Moment {
+            event,
+            dword0: dword0 | HVLOCK,
+            dword1,
+            unsettled: true,
+            occupied: true,
+        };
+        let byte = (dword1 >> 8) as u8 & !1;
+        let expected = [
+            live(Event::Eieio, dword1),
+            live(Event::StoreByte(6, byte), dword1),
+            live(Event::Ptesync, dword1 & !R),
+            live(Event::Tlbie(rb, LPID), dword1 & !R),
+            live(Event::Tlbsync, dword1 & !R),
+        ];
+        assert_eq!(seen, expected, "{format:?}");
+        assert_eq!(world.real(slot).0, dword0);
+
+        // Settled again, then C goes: from an entry that is invalid and locked all the while.
+        enter(world, slot ^ 1, v, r | R | C);
+        let seen = moments(world, slot ^ 1, || {
+            world.call(CLIENT, abi::H_CLEAR_MOD, &[0, slot ^ 1]).ok();
+        });
+        let [stale @ .., before, after] = seen.as_slice() else {
+            panic!("{seen:?}")
+        };
+        assert!(stale.iter().all(|moment| moment.dword1 == dword1));
+        let away = dword0 & !VALID | HVLOCK;
+        assert!(stale.iter().all(|moment| moment.dword0 == away));
+        assert_eq!((before.event, before.dword0), (Event::Eieio, away));
+        assert_eq!((before.dword1, before.unsettled), (dword1 & !C, true));
+        assert_eq!((after.event, after.dword0), (Event::Ptesync, dword0));
+    }
+}
+
+#[test]
+fn a_page_is_zeroed_before_its_entry_shows_itself() {
+    let world = probed(Format::V3_0);
+    let flags = 1 << 15 | 1 << 22 | 1 << 39;
+    let page = CLIENT_WINDOW.0 | 0x3000;
+    let host = HostReal::new(CLIENT_WINDOW.1 + 0x3000);
+    world.system.machine.store(host, 1);
+    let seen = moments(world, 0x40, || {
+        let arguments = [flags, 0x40, 0x81, page | M | 2];
+        world.call(CLIENT, abi::H_ENTER, &arguments).ok();
+    });
+    let [zero, synchronise, publish @ ..] = seen.as_slice() else {
+        panic!("{seen:?}")
+    };
+    assert_eq!(zero.event, Event::Zero(host, 0x1000));
+    assert_eq!(synchronise.event, Event::Synchronise(host, 0x1000));
+    for moment in [zero, synchronise] {
+        assert_eq!((moment.dword0, moment.occupied), (0, true));
+    }
+    assert_eq!(publish.len(), 2);
+    assert_eq!(world.system.machine.load(host), 0);
 }

@@ -8,7 +8,7 @@ use realhpt::hcall::abi::{self, State, Status};
 use realhpt::sync::Ordering;
 use realhpt::table::Format;
 
-fn events(world: &World<'_>, act: impl FnOnce()) -> Vec<Event> {
+pub(crate) fn events(world: &World<'_>, act: impl FnOnce()) -> Vec<Event> {
     world.system.machine.record();
     act();
     world.system.machine.recorded()

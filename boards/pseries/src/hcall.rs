@@ -166,6 +166,64 @@ pub fn bulk_remove(specifiers: &mut [(u64, u64); 4]) -> Result<(), Failure> {
     })
 }
 
+/// H_BLOCK_REMOVE of up to eight specifiers, which come back with the hypervisor's answers; `avpn` is for those that
+/// ask for it.
+///
+/// # Errors
+/// H_PARTIAL: not all were removed. H_PARAMETER: none was, the specifiers are as they were.
+pub fn block_remove(avpn: u64, specifiers: &mut [u64; 8]) -> Result<(), Failure> {
+    let [a, b, c, d, e, f, g, h] = *specifiers;
+    let mut registers = [abi::H_BLOCK_REMOVE, avpn, a, b, c, d, e, f, g, h];
+    // SAFETY: as H_REMOVE.
+    unsafe { hcall(&mut registers) };
+    let [status, answers @ .., _] = registers;
+    if status != Status::Parameter.raw() {
+        *specifiers = answers;
+    }
+    if status == Status::Success.raw() {
+        return Ok(());
+    }
+    let [a, b, ..] = answers;
+    Err(Failure {
+        call: abi::H_BLOCK_REMOVE,
+        status,
+        detail: [a, b],
+    })
+}
+
+/// H_CLEAR_REF: gives dword 1 as it was before.
+///
+/// # Errors
+/// H_NOT_FOUND, H_PARAMETER.
+pub fn clear_ref(ptex: u64) -> Result<u64, Failure> {
+    // SAFETY: changes R of an entry and nothing else.
+    let [r4, ..] = unsafe { call(abi::H_CLEAR_REF, [0, ptex]) }?;
+    Ok(r4)
+}
+
+/// H_CLEAR_MOD: gives dword 1 as it was before.
+///
+/// # Errors
+/// H_NOT_FOUND, H_PARAMETER.
+pub fn clear_mod(ptex: u64) -> Result<u64, Failure> {
+    // SAFETY: changes C of an entry and nothing else.
+    let [r4, ..] = unsafe { call(abi::H_CLEAR_MOD, [0, ptex]) }?;
+    Ok(r4)
+}
+
+/// H_PAGE_INIT of the 4K page at guest real `destination`.
+///
+/// # Errors
+/// H_PARAMETER.
+///
+/// # Safety
+/// The page must be free to be written.
+pub unsafe fn page_init(flags: Flags, destination: u64, source: u64) -> Result<(), Failure> {
+    let arguments = [flags.bits(), destination, source];
+    // SAFETY: the caller's.
+    unsafe { call(abi::H_PAGE_INIT, arguments) }.map(drop)
+}
+
 /// H_CEDE alone. [`crate::cpu::cede`] makes sure that it comes back.
 pub(crate) fn cede() {
     // A hypervisor that has nothing else to run answers at once; that is no failure.

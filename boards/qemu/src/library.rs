@@ -1,13 +1,13 @@
 //! The library as a machine on this host: the partitions that a replay and the host tests need.
 //!
 //! [`Spec`] says what a partition is, [`Store`] has the memory of their tables, and [`Store::system`] makes the
-//! partitions in it. The machine under them is the caller's, as a rule a
-//! [`Recording`](realhpt::arch::host::Recording) one. There is an [`AGENT`], which may control others and has
+//! partitions in it, on a machine that is [`Store::machine`] as a rule. There is an [`AGENT`], which may control others and has
 //! memory for buffers, and a [`CLIENT`], whose table it is about.
 
 use anyhow::{Context as _, Result, anyhow};
 use realhpt::addr::{GuestReal, HostReal, Lpid};
 use realhpt::arch::Machine;
+use realhpt::arch::host::Recording;
 use realhpt::hcall::abi::Privileges;
 use realhpt::lpar::{Description, Partition, System};
 use realhpt::memory::{Region, Regions};
@@ -19,7 +19,7 @@ pub const AGENT: u16 = 1;
 /// The partition whose table it is about.
 pub const CLIENT: u16 = 2;
 
-/// Memory of the agent, from guest and host real 0: the only memory with anything behind it.
+/// Memory of the agent, from guest and host real 0.
 pub const AGENT_MEMORY: u64 = 1 << 20;
 /// Where the agent has its stream buffer.
 pub const BUFFER: u64 = 0x1_0000;
@@ -132,6 +132,17 @@ impl Store {
     #[must_use]
     pub fn pair(order: u32) -> Self {
         Self::new(&[Spec::agent(), Spec::client(order)])
+    }
+
+    /// A machine with memory behind everything that the partitions have.
+    #[must_use]
+    pub fn machine(&self) -> Recording {
+        let vector = usize::try_from(AGENT_MEMORY + CLIENT_WINDOW.2).unwrap_or_default();
+        let mut machine = Recording::new(vector);
+        for &(_, host, size) in self.specs.iter().flat_map(|spec| &spec.regions) {
+            machine.back(HostReal::new(host), size);
+        }
+        machine
     }
 
     /// `machine` with these partitions, none of them started, their tables empty. To be made once: the tables

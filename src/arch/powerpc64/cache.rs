@@ -11,7 +11,8 @@ const BLOCK: usize = 128;
 /// Zeroes memory, a block with each `dcbz`.
 ///
 /// # Safety
-/// The memory is the caller's alone; address and length are multiples of 128.
+/// The memory is the caller's to write and no Rust reference to it exists; address and length are multiples
+/// of 128.
 pub unsafe fn zero(at: HostReal, bytes: u64) {
     for block in (at.raw()..at.raw() + bytes).step_by(BLOCK) {
         // SAFETY: inside the caller's memory.

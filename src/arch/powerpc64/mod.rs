@@ -17,6 +17,7 @@ use core::ptr;
 
 use super::Machine;
 use crate::addr::{HostReal, Lpid};
+use crate::sync::BeDword;
 
 /// The time base.
 #[inline]
@@ -140,6 +141,20 @@ impl Machine for Processor {
         unsafe { asm!("eieio", options(nostack, preserves_flags)) };
     }
 
+    // The one store that changes a byte and nothing beside it. Hardware stores R and C the same way, so each
+    // of the two is written by whoever means it and never by who means the other (ISA 3.0B Book III section
+    // 5.10.1.2, "Resetting the Reference Bit").
+    #[inline]
+    fn store_byte(&self, dword: &BeDword, number: usize, value: u8) {
+        // SAFETY: inside the doubleword.
+        let at = unsafe { (&raw const *dword).cast::<u8>().add(number & 7) };
+        // SAFETY: a store to memory that the compiler takes for shared and changing: it is an atomic's.
+        unsafe {
+            asm!("stb {value}, 0({at})", value = in(reg) u64::from(value),
+                at = in(reg_nonzero) at, options(nostack, preserves_flags));
+        }
+    }
+
     #[inline]
     fn load(&self, at: HostReal) -> u64 {
         // SAFETY: `at` came from a partition's region, which is memory that the board set aside for it and of
@@ -152,6 +167,15 @@ impl Machine for Processor {
     fn store(&self, at: HostReal, value: u64) {
         // SAFETY: as in `load`.
         unsafe { ptr::with_exposed_provenance_mut::<u64>(address(at)).write_volatile(value) };
+    }
+
+    fn zero(&self, at: HostReal, bytes: u64) {
+        // SAFETY: as in `load`; the caller keeps to whole blocks.
+        unsafe { cache::zero(at, bytes) };
+    }
+
+    fn synchronise_instructions(&self, at: HostReal, bytes: u64) {
+        cache::synchronise_instructions(at, bytes);
     }
 }
 

@@ -39,6 +39,15 @@ impl Machine for Processor {
     fn store(&self, at: HostReal, value: u64) {
         self.memory[usize::try_from(at.raw() / 8).unwrap()].store(value, PlainOrdering::Relaxed);
     }
+    fn store_byte(&self, dword: &BeDword, number: usize, value: u8) {
+        dword.store_byte(number, value);
+    }
+    fn zero(&self, at: HostReal, bytes: u64) {
+        for offset in (0..bytes).step_by(8) {
+            self.store(HostReal::new(at.raw() + offset), 0);
+        }
+    }
+    fn synchronise_instructions(&self, _at: HostReal, _bytes: u64) {}
 }
 
 struct Silent;

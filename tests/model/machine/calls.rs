@@ -1,10 +1,52 @@
 //! The guest's calls, and hardware that sets R and C meanwhile.
 
 use crate::ops::With;
-use crate::{ANDCOND, AVPN, C, EXACT, R, READ_4, SLOTS, entered};
+use crate::{ANDCOND, AVPN, BOLTED, C, EXACT, R, READ_4, SLOTS, entered};
 use realhpt::hcall::abi::{self, Status};
 
 use super::{Entry, Model};
+
+/// B, L and the LP bits that say a size.
+fn sizes(Entry { v, r, .. }: Entry) -> (u64, u64, u64) {
+    let lp = match r >> 12 & 0xf {
+        // 64K pages: the rest is of the real page number.
+        size @ (1 | 7) => size,
+        _ => r >> 12 & 0xff,
+    };
+    (v >> 62, v & 4, if v & 4 == 0 { 0 } else { lp })
+}
+
+/// Log2 of the base page size.
+fn base(Entry { v, r, .. }: Entry) -> u32 {
+    match (v & 4 != 0, r >> 12 & 0xff) {
+        (false, _) | (true, 0x38) => 12,
+        (true, lp) if lp & 0xf == 7 => 12,
+        (true, 0) => 24,
+        (true, 3) => 34,
+        _ => 16,
+    }
+}
+
+/// The virtual address as far as AVPN has it.
+fn address(v: u64) -> u128 {
+    u128::from(v & 0x3fff_ffff_ffff_ff80) << 16
+}
+
+/// The number of the block of eight base pages: AVPN gives the address from bit 23 on, the group the rest.
+fn block(entry: Entry, slot: u64) -> u128 {
+    let address = address(entry.v);
+    let vsid = address >> if entry.v >> 62 == 1 { 40 } else { 28 };
+    let hash = u128::from(slot / 8) ^ if entry.v & 2 != 0 { 0x7ff } else { 0 };
+    let page = (hash ^ vsid) & 0x7ff;
+    (address | page << base(entry) & 0x7f_ffff) >> (base(entry) + 3)
+}
+
+/// Whether an AVPN is of the entry's block.
+fn is_covered(entry: Entry, avpn: u64) -> bool {
+    let shift = base(entry) + 3;
+    let of = |v: u64| (v >> 62, address(v) >> shift);
+    avpn & 0x7f == 0 && of(avpn) == of(entry.v)
+}
 
 impl Model {
     fn argument(&self, slot: u64, with: With) -> u64 {
@@ -180,6 +222,120 @@ impl Model {
             (verdict, &expected[..]),
             "{arguments:x?}"
         );
+    }
+
+    pub(super) fn block(&mut self, of: u64, with: With, requests: [(u64, u64); 8]) {
+        const PTEX: u64 = (1 << 56) - 1;
+        let avpn = self.argument(of, with);
+        let mut arguments = [avpn; 9];
+        for (argument, (kind, slot)) in arguments[1..].iter_mut().zip(requests) {
+            // Mostly requests, by AVPN or not, with page states and bits that are not looked at.
+            let kind = if kind < 240 { kind & 0x3f | 0x40 } else { kind };
+            *argument = kind << 56 | slot & PTEX;
+        }
+        let (status, out) = self.call(abi::H_BLOCK_REMOVE, &arguments);
+        let given = &arguments[1..];
+        let end = given.iter().position(|request| request >> 62 == 3);
+        let requests = &given[..end.unwrap_or(8)];
+        if requests.iter().any(|request| request >> 62 != 1) {
+            assert_eq!((status, out), (Status::Parameter, arguments));
+            return;
+        }
+        let mut expected = given.to_vec();
+        let mut verdict = Status::Success;
+        let mut first: Option<(Entry, u64)> = None;
+        let mut held = Vec::new();
+        for (answer, &request) in expected.iter_mut().zip(requests) {
+            let slot = request & PTEX;
+            let meant = self.entries.get(&slot).copied();
+            let code = match meant {
+                _ if slot >= SLOTS => 2,
+                _ if held.contains(&slot) => 4,
+                None => 1,
+                Some(entry) if entry.v & BOLTED != 0 => 1,
+                Some(entry) if request >> 56 & 1 != 0 && !is_covered(entry, avpn) => 1,
+                Some(entry) => match first {
+                    Some((first, _)) if sizes(entry) != sizes(first) => 3,
+                    Some((first, at)) if block(entry, slot) != block(first, at) => 5,
+                    _ => 0,
+                },
+            };
+            let kept = 2 << 62 | request & (1 << 56 | PTEX);
+            *answer = kept | code << 59;
+            match meant {
+                Some(entry) if code == 0 => {
+                    *answer |= (entry.r & (R | C)) << 50;
+                    first = first.or(Some((entry, slot)));
+                    // Hardware may use it: it is locked until all are flushed.
+                    held.extend(entry.usable.then_some(slot));
+                    self.entries.remove(&slot);
+                    self.changed(slot);
+                }
+                _ => verdict = Status::Partial,
+            }
+        }
+        expected.push(arguments[8]);
+        assert_eq!(
+            (status, &out[..]),
+            (verdict, &expected[..]),
+            "{arguments:x?}"
+        );
+    }
+
+    pub(super) fn clear(&mut self, bit: u64, flags: u64, slot: u64, late: u64) {
+        let token = if bit == R {
+            abi::H_CLEAR_REF
+        } else {
+            abi::H_CLEAR_MOD
+        };
+        let meant = self.entries.get(&slot).copied();
+        // Hardware is late only where it is waited for: for C always, for R where it goes.
+        let late = match meant {
+            Some(entry) if entry.usable && (bit == C || entry.r & R != 0) => late,
+            _ => 0,
+        };
+        if late != 0 {
+            self.world.late(slot, late);
+        }
+        let (status, out) = self.call(token, &[flags, slot]);
+        let Some(Entry { v, r, usable }) = meant else {
+            let expected = if slot < SLOTS {
+                Status::NotFound
+            } else {
+                Status::Parameter
+            };
+            assert_eq!((status, &out[..2]), (expected, &[flags, slot][..]));
+            return;
+        };
+        // What comes while R goes is there afterwards; what comes before C goes is known.
+        let (before, after) = if bit == R {
+            (r, r & !R | late)
+        } else {
+            (r | late, (r | late) & !C)
+        };
+        assert_eq!((status, &out[..2]), (Status::Success, &[before, slot][..]));
+        self.entries.insert(
+            slot,
+            Entry {
+                v,
+                r: after,
+                usable,
+            },
+        );
+        if before & bit != 0 {
+            self.changed(slot);
+        }
+        let news = if bit == R {
+            late & !(r & !R)
+        } else if before & C == 0 {
+            late & !r
+        } else {
+            0
+        };
+        if news != 0 {
+            self.touched.insert(slot);
+            self.changed(slot);
+        }
     }
 
     pub(super) fn touch(&mut self, slot: u64, bits: u64) {

@@ -4,7 +4,6 @@
 //! read whole for one of the two hosts, and checked, before anything is done: what is wrong with it is said in one
 //! line, with the number of its line.
 
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -14,15 +13,9 @@ use serde_json::Value;
 
 use super::access::Address;
 use super::memory::{MemorySlot, Pages};
-use crate::tables::formats::{self, ORDERS, slots};
+use crate::tables::formats::{ORDERS, slots};
 use crate::tables::record::{ByteOrder, Entry, Next, Source, read_record};
 
-/// The most bytes of a file that are taken, decompressed.
-const LIMIT: u64 = 1 << 30;
-/// H_CLEAR_MOD.
-pub(super) const H_CLEAR_MOD: u64 = 0x10;
-/// H_CLEAR_REF.
-pub(super) const H_CLEAR_REF: u64 = 0x14;
 /// The registers that a call's arguments and results are in: r4 to r11.
 const REGISTERS: usize = 8;
 
@@ -173,12 +166,9 @@ impl Sequence {
     /// One line: the file, the line in it, and what is wrong.
     pub fn load(path: &Path, host: Recorded) -> Result<Self> {
         let name = path.display();
-        let (input, _) =
-            formats::open(path).map_err(|error| anyhow!("{name}: cannot be opened: {error}"))?;
         let mut sequence: Option<Self> = None;
-        for (line, number) in BufReader::new(input.take(LIMIT)).lines().zip(1..) {
-            let line = line.map_err(|error| anyhow!("{name}: line {number}: {error}"))?;
-            let value: Value = serde_json::from_str(&line)
+        for (line, number) in super::text(path)?.lines().zip(1..) {
+            let value: Value = serde_json::from_str(line)
                 .map_err(|error| anyhow!("{name}: line {number}: no JSON: {error}"))?;
             let fields = Fields {
                 value: &value,
@@ -263,8 +253,8 @@ fn call(fields: Fields<'_>, name: &str) -> Result<Call> {
         "H_ENTER" => (abi::H_ENTER, 4),
         "H_REMOVE" => (abi::H_REMOVE, 3),
         "H_READ" => (abi::H_READ, 2),
-        "H_CLEAR_REF" => (H_CLEAR_REF, 2),
-        "H_CLEAR_MOD" => (H_CLEAR_MOD, 2),
+        "H_CLEAR_REF" => (abi::H_CLEAR_REF, 2),
+        "H_CLEAR_MOD" => (abi::H_CLEAR_MOD, 2),
         "H_PROTECT" => (abi::H_PROTECT, 3),
         "H_BULK_REMOVE" => (abi::H_BULK_REMOVE, REGISTERS),
         other => bail!("{other:?} is no call that is known"),

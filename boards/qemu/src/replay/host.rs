@@ -3,12 +3,10 @@
 //! Hypercalls go through `hcall::dispatch` as a guest's do, stream calls are the agent's. Hardware is played: an
 //! access sets R and C in the real entry that translates its address.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
-
 use anyhow::{Context as _, Result, ensure};
 use realhpt::addr::{HostReal, Lpid};
-use realhpt::arch::Machine;
+use realhpt::arch::Machine as _;
+use realhpt::arch::host::Recording;
 use realhpt::hcall::abi::{self, ReportKind, Status};
 use realhpt::hcall::{self, Platform, dispatch};
 use realhpt::lpar::{Partition, System};
@@ -23,28 +21,6 @@ use crate::library::{AGENT, BUFFER, BUFFER_SIZE, CLIENT, CLIENT_HOST, Spec, Stor
 const DSISR_NO_ENTRY: u64 = 0x4000_0000;
 /// How often a call is made again that asks for it.
 const AGAIN: usize = 100_000;
-
-/// A processor with nothing in its TLB, and memory that is zero until something is stored.
-#[derive(Debug, Default)]
-struct Idle(Mutex<BTreeMap<u64, u64>>);
-
-impl Machine for Idle {
-    fn ptesync(&self) {}
-    fn tlbie(&self, _rb: u64, _lpid: Lpid) {}
-    fn tlbsync(&self) {}
-    fn flush_lpid(&self, _lpid: Lpid) {}
-    fn eieio(&self) {}
-
-    fn load(&self, at: HostReal) -> u64 {
-        let memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.get(&at.raw()).copied().unwrap_or(0)
-    }
-
-    fn store(&self, at: HostReal, value: u64) {
-        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.insert(at.raw(), value);
-    }
-}
 
 /// A board without anything.
 #[derive(Debug)]
@@ -90,7 +66,7 @@ pub fn store(layout: &Layout) -> Result<Store> {
 /// The library on this host.
 #[derive(Debug)]
 pub struct Host<'s> {
-    system: System<'s, Idle>,
+    system: System<'s, Recording>,
 }
 
 impl<'s> Host<'s> {
@@ -99,7 +75,7 @@ impl<'s> Host<'s> {
     /// # Errors
     /// Partitions that cannot be.
     pub fn new(store: &'s Store, format: Format) -> Result<Self> {
-        let system = store.system(Idle::default(), format)?;
+        let system = store.system(store.machine(), format)?;
         Ok(Self { system })
     }
 

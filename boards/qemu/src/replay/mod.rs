@@ -1,6 +1,15 @@
 //! Recorded hypercalls and stream calls, done again on our engine and compared answer by answer.
 //!
-//! Key types: [`Backend`] is what a replay drives, [`Layout`] what the client partition must look like for it.
+//! Two kinds of recordings are taken: [`trace`]s, every hypercall of a Linux guest ([`calls`] does them again), and
+//! sequences of hypercalls, accesses and stream calls that Linux's KVM-HV answered ([`file`](mod@file), [`sequence`],
+//! with [`memory`] for the guest's memory and [`outcome`] for what may be otherwise). [`command`] is what the user
+//! sees of both.
+//!
+//! Key types: [`Backend`] is what a replay drives, [`Layout`] what the client partition must look like for it;
+//! [`host::Host`] is the library as such.
+//!
+//! Invariant: nothing of a file is trusted. It is read and checked whole before anything is done, and what is wrong
+//! with it is said in one line, with the place.
 
 pub mod access;
 pub mod calls;
@@ -15,7 +24,39 @@ mod streams;
 pub mod trace;
 mod writes;
 
-use anyhow::Result;
+#[cfg(test)]
+mod tests;
+
+use std::io::Read as _;
+use std::path::Path;
+
+use anyhow::{Result, anyhow, ensure};
+
+use crate::tables::formats;
+
+/// The most bytes of a recording that are taken, decompressed.
+const LIMIT: u64 = 512 << 20;
+
+/// The text of a recording, plain or compressed. It is read to its end before a line of it is looked at: xz finds
+/// wrong bytes only after they have come out.
+fn text(path: &Path) -> Result<String> {
+    let name = path.display();
+    let (input, _) =
+        formats::open(path).map_err(|error| anyhow!("{name}: cannot be opened: {error}"))?;
+    let mut bytes = Vec::new();
+    let length = input
+        .take(LIMIT + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| anyhow!("{name}: {error}"))?;
+    ensure!(
+        u64::try_from(length)? <= LIMIT,
+        "{name}: more than the {LIMIT} bytes that are taken"
+    );
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        anyhow!("{name}: no text: byte {at} is none of UTF-8")
+    })
+}
 
 /// Registers of a hypercall: r3 to r12.
 pub type Frame = [u64; 10];

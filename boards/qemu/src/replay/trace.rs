@@ -4,17 +4,11 @@
 //! after the call. A call whose return was not seen has `-` for MSR and `NORET` for what follows the arguments. A
 //! file is read whole and checked before anything is done.
 
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use realhpt::hcall::abi;
 
-use super::file::{H_CLEAR_MOD, H_CLEAR_REF};
-use crate::tables::formats;
-
-/// The most bytes of a trace that are taken, decompressed.
-const LIMIT: u64 = 4 << 30;
 /// Registers on either side: r4 to r12.
 const REGISTERS: usize = 9;
 /// In place of a return.
@@ -28,12 +22,12 @@ pub const HPT_CALLS: [(u64, &str); 12] = [
     (abi::H_REMOVE, "H_REMOVE"),
     (abi::H_ENTER, "H_ENTER"),
     (abi::H_READ, "H_READ"),
-    (H_CLEAR_MOD, "H_CLEAR_MOD"),
-    (H_CLEAR_REF, "H_CLEAR_REF"),
+    (abi::H_CLEAR_MOD, "H_CLEAR_MOD"),
+    (abi::H_CLEAR_REF, "H_CLEAR_REF"),
     (abi::H_PROTECT, "H_PROTECT"),
-    (0x2c, "H_PAGE_INIT"),
+    (abi::H_PAGE_INIT, "H_PAGE_INIT"),
     (abi::H_BULK_REMOVE, "H_BULK_REMOVE"),
-    (0x328, "H_BLOCK_REMOVE"),
+    (abi::H_BLOCK_REMOVE, "H_BLOCK_REMOVE"),
     (0x358, "H_CLEAR_HPT"),
     (H_RESIZE_HPT_PREPARE, "H_RESIZE_HPT_PREPARE"),
     (H_RESIZE_HPT_COMMIT, "H_RESIZE_HPT_COMMIT"),
@@ -86,12 +80,9 @@ impl Trace {
     /// One line: the file, the line in it, and what is wrong.
     pub fn load(path: &Path) -> Result<Self> {
         let name_of_file = path.display();
-        let (input, _) = formats::open(path)
-            .map_err(|error| anyhow!("{name_of_file}: cannot be opened: {error}"))?;
         let mut trace = Self::default();
-        for (line, number) in BufReader::new(input.take(LIMIT)).lines().zip(1..) {
-            let line = line.map_err(|error| anyhow!("{name_of_file}: line {number}: {error}"))?;
-            let call = parse(&line, number)
+        for (line, number) in super::text(path)?.lines().zip(1..) {
+            let call = parse(line, number)
                 .map_err(|error| anyhow!("{name_of_file}: line {number}: {error:#}"))?;
             if name(call.token()).is_some() {
                 trace.calls.push(call);
