@@ -2,8 +2,9 @@
 
 use realhpt_pseries::{
     abi::{
-        H_BULK_REMOVE, H_CEDE, H_ENTER, H_HPT_OPEN, H_LPAR_EXIT, H_LPAR_HCALL, H_LPAR_RESET,
-        H_LPAR_START, H_PROTECT, H_READ, H_REMOVE, H_REPORT, LPAR_SELF, Status,
+        H_BULK_REMOVE, H_CEDE, H_CLEAR_MOD, H_CLEAR_REF, H_ENTER, H_HPT_OPEN, H_LPAR_EXIT,
+        H_LPAR_HCALL, H_LPAR_RESET, H_LPAR_START, H_PROTECT, H_READ, H_REMOVE, H_REPORT, LPAR_SELF,
+        Status,
     },
     cpu::{self, TICKS_PER_MS},
     hcall::{self, Failure, Registers},
@@ -65,6 +66,9 @@ pub(crate) fn every_call_on_a_table(_: &mut Bench<'_>) -> Outcome {
         let full = Status::PtegFull.raw();
         answers(TABLE, H_ENTER, &enter, &[full, EXACT, ptex, dw0, dw1])?;
         answers(TABLE, H_READ, &[0, ptex], &[0, dw0, dw1])?;
+    }
+    for token in [H_CLEAR_REF, H_CLEAR_MOD] {
+        answers(TABLE, token, &[0, 8], &[0, dw1, 8])?;
     }
     let protect = [PP_READ_ONLY, 8, 0];
     answers(TABLE, H_PROTECT, &protect, &[0, PP_READ_ONLY, 8, 0])?;
