@@ -19,6 +19,7 @@
 //! | [`H_LPAR_QUERY`] | lpar | lpid, [`State`], memory size, order, [`Privileges`], shared base, shared size, exit code |
 //! | [`H_LPAR_PAUSE`] | lpar | |
 //! | [`H_LPAR_RESUME`] | lpar | |
+//! | [`H_LPAR_HCALL`] | lpar, buffer | |
 //! | [`H_LPAR_RESET`] | lpar | |
 //! | [`H_LPAR_START`] | lpar, entry address, r3 at entry | |
 //! | [`H_LPAR_EXIT`] | code | does not return |
@@ -39,6 +40,11 @@
 //!   buffer that is not good, H_BUSY, H_CLOSED) gives 0 and all ones.
 //! * `H_LPAR_PAUSE` and `H_LPAR_RESET` answer H_CONTINUE until they are done: call again.
 //! * `H_HPT_WRITE` on, and `H_LPAR_RESET` of, a running partition is H_BUSY.
+//! * `H_LPAR_HCALL` makes an HPT hypercall for a partition that does not run. The buffer has ten doublewords, r3
+//!   to r12 as the guest would load them; the same ten come back, the guest's status in the first. A token that
+//!   is no HPT hypercall is answered there too, with H_FUNCTION. The call's own status says only whether the proxy
+//!   could be made, and unless it is H_SUCCESS the buffer is as it was: H_BUSY while the partition runs, as it
+//!   does for [`LPAR_SELF`].
 
 use bitflags::bitflags;
 
@@ -90,6 +96,8 @@ pub const H_LPAR_QUERY: u64 = 0xf120;
 pub const H_LPAR_PAUSE: u64 = 0xf124;
 /// Lets a paused partition go on.
 pub const H_LPAR_RESUME: u64 = 0xf128;
+/// Makes an HPT hypercall for a partition that does not run.
+pub const H_LPAR_HCALL: u64 = 0xf12c;
 /// Empties a stopped, paused or halted partition's table; its vCPU starts anew.
 pub const H_LPAR_RESET: u64 = 0xf130;
 /// Starts a stopped partition.

@@ -15,6 +15,7 @@ mod enter;
 mod page_init;
 mod partition;
 mod protect;
+mod proxy;
 mod read;
 mod remove;
 mod stream;
@@ -97,6 +98,19 @@ pub struct Seat {
     pub cpu: u32,
 }
 
+impl Seat {
+    /// The number of no vCPU: a call is made for the partition by another.
+    const NOBODY: u32 = u32::MAX;
+
+    /// The same CPU, with no vCPU of the partition that the call is for.
+    const fn proxy(self) -> Self {
+        Self {
+            vcpu: Self::NOBODY,
+            ..self
+        }
+    }
+}
+
 /// A hypercall in progress.
 #[derive(Debug)]
 struct Call<'c, 'm, M: Machine> {
@@ -112,10 +126,15 @@ impl<M: Machine> Call<'_, '_, M> {
         self.seat.cpu as usize
     }
 
-    /// Who may remember the translations of the caller's entries.
+    /// Who may remember the translations of the caller's entries: anybody, if it is not the caller itself that
+    /// calls.
     #[inline]
     fn scope(&self) -> Scope {
-        self.caller.scope()
+        if self.seat.vcpu == Seat::NOBODY {
+            self.caller.table().lpid().into()
+        } else {
+            self.caller.scope()
+        }
     }
 
     #[inline]
@@ -148,6 +167,23 @@ pub fn dispatch<'m, M: Machine, P: Platform>(
     next
 }
 
+/// The calls on the caller's own table and memory: those that may be made by proxy. None: the token is another's.
+#[inline]
+fn hpt<M: Machine>(call: &mut Call<'_, '_, M>, token: u64) -> Option<Status> {
+    Some(match token {
+        abi::H_REMOVE => remove::remove(call),
+        abi::H_ENTER => enter::enter(call),
+        abi::H_READ => read::read(call),
+        abi::H_PROTECT => protect::protect(call),
+        abi::H_BULK_REMOVE => remove::bulk_remove(call),
+        abi::H_BLOCK_REMOVE => block_remove::block_remove(call),
+        abi::H_CLEAR_REF => clear::clear_ref(call),
+        abi::H_CLEAR_MOD => clear::clear_mod(call),
+        abi::H_PAGE_INIT => page_init::page_init(call),
+        _ => return None,
+    })
+}
+
 fn route<'m, M: Machine, P: Platform>(
     system: &System<'m, M>,
     platform: &P,
@@ -162,16 +198,10 @@ fn route<'m, M: Machine, P: Platform>(
         seat,
         frame,
     };
+    if let Some(status) = hpt(&mut call, token) {
+        return (status, Next::Resume);
+    }
     let status = match token {
-        abi::H_REMOVE => remove::remove(&mut call),
-        abi::H_ENTER => enter::enter(&mut call),
-        abi::H_READ => read::read(&mut call),
-        abi::H_PROTECT => protect::protect(&call),
-        abi::H_BULK_REMOVE => remove::bulk_remove(&mut call),
-        abi::H_BLOCK_REMOVE => block_remove::block_remove(&mut call),
-        abi::H_CLEAR_REF => clear::clear_ref(&mut call),
-        abi::H_CLEAR_MOD => clear::clear_mod(&mut call),
-        abi::H_PAGE_INIT => page_init::page_init(&call),
         abi::H_HPT_OPEN => stream::open(&mut call),
         abi::H_HPT_READ => stream::read(&mut call),
         abi::H_HPT_WRITE => stream::write(&mut call),
@@ -182,6 +212,7 @@ fn route<'m, M: Machine, P: Platform>(
         abi::H_LPAR_RESUME => partition::resume(&call),
         abi::H_LPAR_RESET => partition::reset(&call),
         abi::H_LPAR_START => partition::start(&call),
+        abi::H_LPAR_HCALL => proxy::hcall(&call),
         abi::H_PUT_TERM_CHAR => console::put(&call, platform),
         abi::H_GET_TERM_CHAR => console::get(&mut call, platform),
         abi::H_CEDE => return (Status::Success, Next::Cede),

@@ -8,7 +8,7 @@
 //!
 //! The page is reached by its real address: the C bit of no entry is set by that, and the stream does not tell of
 //! it. Whoever copies the partition's memory while it runs has to be told by other means; nobody does so yet
-//! (the engine has no tracking of dirty memory), and a partition that is paused makes no call.
+//! (the engine has no tracking of dirty memory), and for a partition that is paused only a proxy makes calls.
 
 use super::Call;
 use super::abi::{Flags, Status};

@@ -6,7 +6,11 @@
 //! * [`stream`]: records, their decoder and encoder, and [`Image`](stream::Image), a table as a map. Written
 //!   from the format's description alone: nothing of `realhpt::stream` is used.
 //! * [`corpus`]: the files of `tests/data`.
-#![allow(dead_code, reason = "each test crate uses its own part")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each test crate uses its own part"
+)]
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

@@ -3,111 +3,18 @@
 use std::sync::Mutex;
 
 use super::stream::{self, Header, Image, Record};
-use realhpt::addr::{GuestReal, HostReal, Lpid};
+use realhpt::addr::{HostReal, Lpid};
 use realhpt::arch::Machine;
 use realhpt::arch::host::Recording;
-use realhpt::hcall::abi::{self, Privileges, ReadFlags, ReportKind, Status};
+use realhpt::hcall::abi::{self, ReadFlags, ReportKind, Status};
 use realhpt::hcall::{Frame, Next, Platform, Seat, dispatch};
-use realhpt::lpar::{Description, Partition, System};
-use realhpt::memory::{Region, Regions};
-use realhpt::sync::{AtomicU64, BeDword, Ordering};
-use realhpt::table::{Format, Memory, Order};
-
-/// The partition that streams.
-pub(crate) const AGENT: u16 = 1;
-/// The partition whose table the tests are about.
-pub(crate) const CLIENT: u16 = 2;
-
-/// Memory of the agent, from guest and host real 0.
-pub(crate) const AGENT_MEMORY: u64 = 1 << 20;
-/// Where the agent has its stream buffer.
-pub(crate) const BUFFER: u64 = 0x1_0000;
-/// The largest stream buffer.
-pub(crate) const BUFFER_SIZE: u64 = AGENT_MEMORY - BUFFER;
-/// Host real address of the client's memory where a test does not say otherwise.
-pub(crate) const CLIENT_HOST: u64 = 0x40_0000_0000;
-/// Bytes of it.
-pub(crate) const CLIENT_MEMORY: u64 = 256 << 20;
-/// A piece of the client's memory with something behind it, for its own stream calls: where in its memory,
-/// where on the host, and how much.
-pub(crate) const CLIENT_WINDOW: (u64, u64, u64) = (1 << 32, AGENT_MEMORY, 1 << 16);
-
-/// A partition to be made.
-#[derive(Clone, Debug)]
-pub(crate) struct Spec {
-    pub(crate) lpid: u16,
-    pub(crate) order: u32,
-    pub(crate) privileges: Privileges,
-    pub(crate) vcpus: usize,
-    /// Guest address, host address, bytes.
-    pub(crate) regions: Vec<(u64, u64, u64)>,
-}
-
-impl Spec {
-    /// The agent.
-    pub(crate) fn agent() -> Self {
-        Self {
-            lpid: AGENT,
-            order: 18,
-            privileges: Privileges::CONTROL | Privileges::REPORT,
-            vcpus: 1,
-            regions: vec![(0, 0, AGENT_MEMORY)],
-        }
-    }
-
-    /// The client, with a table of this order, and with two vCPUs: its translations may be on any CPU.
-    pub(crate) fn client(order: u32) -> Self {
-        let regions = vec![(0, CLIENT_HOST, CLIENT_MEMORY), CLIENT_WINDOW];
-        Self {
-            lpid: CLIENT,
-            order,
-            privileges: Privileges::empty(),
-            vcpus: 2,
-            regions,
-        }
-    }
-
-    /// The same with this memory.
-    pub(crate) fn with_regions(self, regions: &[(u64, u64, u64)]) -> Self {
-        Self {
-            regions: regions.to_vec(),
-            ..self
-        }
-    }
-}
-
-/// The zeroed memory of the partitions' tables.
-#[derive(Debug)]
-pub(crate) struct Store {
-    specs: Vec<Spec>,
-    memory: Vec<(Vec<BeDword>, Vec<AtomicU64>)>,
-}
-
-impl Store {
-    /// Memory for these partitions.
-    pub(crate) fn new(specs: &[Spec]) -> Self {
-        let memory = specs
-            .iter()
-            .map(|spec| {
-                let order = Order::new(spec.order).unwrap();
-                let hpt = (0..2 * order.slots()).map(|_| BeDword::new(0)).collect();
-                let beside = (0..Memory::words_beside(order))
-                    .map(|_| AtomicU64::new(0))
-                    .collect();
-                (hpt, beside)
-            })
-            .collect();
-        Self {
-            specs: specs.to_vec(),
-            memory,
-        }
-    }
-
-    /// Memory for an agent and a client with a table of this order.
-    pub(crate) fn pair(order: u32) -> Self {
-        Self::new(&[Spec::agent(), Spec::client(order)])
-    }
-}
+use realhpt::lpar::{Partition, System};
+use realhpt::sync::Ordering;
+use realhpt::table::Format;
+pub(crate) use realhpt_qemu::library::{
+    AGENT, AGENT_MEMORY, BUFFER, BUFFER_SIZE, CLIENT, CLIENT_HOST, CLIENT_MEMORY, CLIENT_WINDOW,
+    Spec, Store,
+};
 
 /// What a partition reported: kind, text, number.
 pub(crate) type Report = (ReportKind, Vec<u8>, u64);
@@ -187,19 +94,27 @@ pub(crate) struct Pass {
     pub(crate) calls: usize,
 }
 
+/// r3 to r12 of a call: junk where there is no argument.
+fn registers(token: u64, arguments: &[u64]) -> [u64; 10] {
+    let mut values = arguments.iter().copied().chain(JUNK..);
+    std::array::from_fn(|number| {
+        if number == 0 {
+            token
+        } else {
+            values.next().unwrap()
+        }
+    })
+}
+
 /// A machine with the memory that partitions need behind theirs.
 pub(crate) fn recording() -> Recording {
-    Recording::new((AGENT_MEMORY + CLIENT_WINDOW.2) as usize)
+    Store::new(&[]).machine()
 }
 
 impl<'s> World<'s> {
     /// A machine with the store's partitions, none of them started.
     pub(crate) fn new(store: &'s Store, format: Format) -> Self {
-        let mut machine = recording();
-        for &(_, host, size) in store.specs.iter().flat_map(|spec| &spec.regions) {
-            machine.back(HostReal::new(host), size);
-        }
-        Self::on(machine, store, format)
+        Self::on(store.machine(), store, format)
     }
 }
 
@@ -221,30 +136,7 @@ impl World<'static> {
 impl<'s, M: Machine> World<'s, M> {
     /// `machine` with the store's partitions, none of them started.
     pub(crate) fn on(machine: M, store: &'s Store, format: Format) -> Self {
-        let mut system = System::new(machine);
-        for (spec, (hpt, beside)) in store.specs.iter().zip(&store.memory) {
-            let mut regions = Regions::new();
-            for &(guest, host, size) in &spec.regions {
-                let region = Region::new(GuestReal::new(guest), HostReal::new(host), size).unwrap();
-                regions.add(region).unwrap();
-            }
-            let description = Description {
-                name: "test",
-                lpid: Lpid::new(spec.lpid),
-                privileges: spec.privileges,
-                regions,
-                shared: None,
-                entry: GuestReal::new(0x100),
-                vcpus: spec.vcpus,
-            };
-            let order = Order::new(spec.order).unwrap();
-            let memory = Memory::new(order, hpt, beside).unwrap();
-            assert!(
-                system
-                    .add(Partition::new(description, format, memory))
-                    .is_ok()
-            );
-        }
+        let system = store.system(machine, format).unwrap();
         Self {
             system,
             board: Board::default(),
@@ -288,13 +180,9 @@ impl<'s, M: Machine> World<'s, M> {
         token: u64,
         arguments: &[u64],
     ) -> Answer {
-        let mut frame = Frame::default();
-        frame.regs[0] = token;
-        let junk = JUNK..;
-        let values = arguments.iter().copied().chain(junk);
-        for (register, value) in frame.regs[1..].iter_mut().zip(values) {
-            *register = value;
-        }
+        let mut frame = Frame {
+            regs: registers(token, arguments),
+        };
         let caller = self.partition(lpid);
         let next = dispatch(
             &self.system,
@@ -306,6 +194,40 @@ impl<'s, M: Machine> World<'s, M> {
         );
         let [raw, out @ ..] = frame.regs;
         Answer { raw, out, next }
+    }
+
+    /// A hypercall that the agent makes for a partition: its answer, or why it was not made.
+    pub(crate) fn proxy(
+        &self,
+        target: u16,
+        token: u64,
+        arguments: &[u64],
+    ) -> Result<Answer, Status> {
+        let before = registers(token, arguments);
+        self.put_registers(BUFFER, before);
+        let made = self.call(AGENT, abi::H_LPAR_HCALL, &[u64::from(target), BUFFER]);
+        assert_eq!(made.out[..3], [u64::from(target), BUFFER, JUNK]);
+        assert_eq!(made.next, Next::Resume);
+        let [raw, out @ ..] = self.registers(BUFFER);
+        let next = made.next;
+        match made.status() {
+            Status::Success => Ok(Answer { raw, out, next }),
+            refused => {
+                assert_eq!(self.registers(BUFFER), before, "refused, and written");
+                Err(refused)
+            }
+        }
+    }
+
+    /// Ten doublewords of the machine's memory.
+    pub(crate) fn registers(&self, at: u64) -> [u64; 10] {
+        let machine = &self.system.machine;
+        std::array::from_fn(|number| machine.load(HostReal::new(at + 8 * number as u64)))
+    }
+
+    /// Puts ten doublewords into the machine's memory.
+    pub(crate) fn put_registers(&self, at: u64, registers: [u64; 10]) {
+        self.put(at, &registers.map(u64::to_be_bytes).concat());
     }
 
     /// Bytes of the machine's memory.

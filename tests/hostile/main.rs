@@ -18,6 +18,7 @@ mod common;
 mod handles;
 mod junk;
 mod privileges;
+mod proxy;
 
 use common::world::{JUNK, Spec, Store, World};
 use realhpt::hcall::abi::{self, OpenFlags, Status};

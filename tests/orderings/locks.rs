@@ -51,7 +51,7 @@ fn a_held_lock_does_not_hold_a_reader() {
             !read.flags.contains(abi::ReadFlags::CLEAN),
             "there is news that could not be had"
         );
-        assert_eq!(read.bytes, []);
+        assert!(read.bytes.is_empty());
         unlock();
         let mut told = Vec::new();
         for _ in 0..3 {

@@ -11,6 +11,7 @@
 //!       reg = <1>;                           LPID
 //!       label = "agent";
 //!       memory-size = /bits/ 64 <...>;       guest real 0 on; a multiple of 16 MiB
+//!       memory = /bits/ 64 <host size guest ...>;  instead: pieces of memory at places of the owner's choice
 //!       hpt-order = <18>;
 //!       privileges = "control", "report";    optional
 //!       image = [...]; entry = /bits/ 64 <...>;   optional: what stands at guest real 0, and where it begins
@@ -33,13 +34,36 @@ use realhpt::addr::{GuestReal, HostReal, Lpid};
 use realhpt::arch::MAX_CPUS;
 use realhpt::hcall::abi::Privileges;
 use realhpt::lpar::{MAX_PARTITIONS, MAX_VCPUS};
-use realhpt::memory::Region;
+use realhpt::memory::{MAX_REGIONS, Region};
 use realhpt::table::Order;
 
 /// What the root node is compatible with.
 const COMPATIBLE: &str = "realhpt,manifest-1";
 /// Host memory of a partition is aligned to the largest page that maps it, and so is its size.
 pub const ALIGNMENT: u64 = 16 << 20;
+
+/// A partition's memory.
+#[derive(Clone, Debug)]
+pub enum Memory {
+    /// So many bytes at guest real 0, where there is room.
+    Bytes(u64),
+    /// At these places.
+    Regions(heapless::Vec<Region, MAX_REGIONS>),
+}
+
+impl Memory {
+    /// Bytes of it from guest real 0 on, in one piece.
+    #[must_use]
+    pub fn first(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => *bytes,
+            Self::Regions(regions) => regions
+                .iter()
+                .find(|region| region.guest().raw() == 0)
+                .map_or(0, Region::size),
+        }
+    }
+}
 
 /// One partition.
 #[derive(Clone, Debug)]
@@ -48,8 +72,8 @@ pub struct Entry<'a> {
     pub lpid: Lpid,
     /// Its name.
     pub name: &'a str,
-    /// Bytes of memory at guest real 0.
-    pub memory: u64,
+    /// Its memory.
+    pub memory: Memory,
     /// Order of its HPT.
     pub order: Order,
     /// What it may do to others.
@@ -144,15 +168,12 @@ impl<'a> Reader<'a> {
             .ok()
             .filter(|&lpid| lpid != 0 && lpid < 256)
             .ok_or_else(|| self.wrong("the LPID is not one from 1 to 255"))?;
-        let memory = self.u64("memory-size", "memory-size is not one doubleword")?;
-        if memory == 0 || !memory.is_multiple_of(ALIGNMENT) {
-            return Err(self.wrong("memory-size is not a multiple of 16 MiB"));
-        }
+        let memory = self.memory()?;
         let order = Order::new(self.u32("hpt-order", "hpt-order is not one word")?)
             .ok_or_else(|| self.wrong("hpt-order is not from 18 to 46"))?;
         let image = self.bytes("image").unwrap_or_default();
-        if image.len() as u64 > memory {
-            return Err(self.wrong("image is larger than memory-size"));
+        if image.len() as u64 > memory.first() {
+            return Err(self.wrong("image is larger than the memory at guest real 0"));
         }
         let entry = match self.bytes("entry") {
             Some(_) => self.u64("entry", "entry is not one doubleword")?,
@@ -161,13 +182,13 @@ impl<'a> Reader<'a> {
         Ok(Entry {
             lpid: Lpid::new(lpid),
             name: self.string("label").unwrap_or(self.0.name()),
-            memory,
             order,
             privileges: self.privileges()?,
             image,
             entry: GuestReal::new(entry),
             start: self.bytes("start").is_some(),
-            shared: self.shared(memory)?,
+            shared: self.shared(memory.first())?,
+            memory,
             console: self.bytes("console").is_some(),
             vcpus: self
                 .small("vcpus", 1..=MAX_VCPUS, "vcpus is not a number of vCPUs")?
@@ -187,15 +208,39 @@ impl<'a> Reader<'a> {
             })
     }
 
+    fn memory(&self) -> Result<Memory, Error<'a>> {
+        let Some(bytes) = self.bytes("memory") else {
+            let memory = self.u64("memory-size", "memory-size is not one doubleword")?;
+            return if memory == 0 || !memory.is_multiple_of(ALIGNMENT) {
+                Err(self.wrong("memory-size is not a multiple of 16 MiB"))
+            } else {
+                Ok(Memory::Bytes(memory))
+            };
+        };
+        let (pieces, rest) = bytes.as_chunks::<24>();
+        if pieces.is_empty() || !rest.is_empty() {
+            return Err(self.wrong("memory is not in threes of doublewords"));
+        }
+        let mut regions = heapless::Vec::new();
+        for piece in pieces {
+            let [host, size, guest] = doublewords(piece);
+            let region = Region::new(GuestReal::new(guest), HostReal::new(host), size)
+                .ok_or_else(|| self.wrong("memory has a range that is not of whole pages"))?;
+            regions
+                .push(region)
+                .map_err(|_| self.wrong("memory is in too many pieces"))?;
+        }
+        Ok(Memory::Regions(regions))
+    }
+
     fn shared(&self, memory: u64) -> Result<Option<Region>, Error<'a>> {
         let Some(bytes) = self.bytes("shared") else {
             return Ok(None);
         };
-        let (dwords, rest) = bytes.as_chunks::<8>();
-        let ([host, size, guest], []) = (dwords, rest) else {
-            return Err(self.wrong("shared is not three doublewords"));
-        };
-        let [host, size, guest] = [host, size, guest].map(|dword| u64::from_be_bytes(*dword));
+        let piece = bytes
+            .as_array()
+            .ok_or_else(|| self.wrong("shared is not three doublewords"))?;
+        let [host, size, guest] = doublewords(piece);
         if guest < memory {
             return Err(self.wrong("shared lies over the partition's own memory"));
         }
@@ -249,6 +294,13 @@ impl<'a> Reader<'a> {
             reason,
         }
     }
+}
+
+/// Host address, size and guest address of a range.
+fn doublewords(range: &[u8; 24]) -> [u64; 3] {
+    let (dwords, _) = range.as_chunks::<8>();
+    let mut dwords = dwords.iter().map(|dword| u64::from_be_bytes(*dword));
+    core::array::from_fn(|_| dwords.next().unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -324,7 +376,8 @@ mod tests {
             panic!("one partition");
         };
         assert_eq!((agent.lpid, agent.name), (Lpid::new(1), "agent"));
-        assert_eq!((agent.memory, agent.order.raw()), (64 << 20, 18));
+        assert_eq!((agent.memory.first(), agent.order.raw()), (64 << 20, 18));
+        assert!(matches!(agent.memory, Memory::Bytes(_)));
         assert_eq!(agent.privileges, Privileges::CONTROL | Privileges::REPORT);
         assert_eq!((agent.image.len(), agent.entry.raw()), (4, 0x100));
         assert_eq!((agent.start, agent.console), (true, false));
@@ -379,6 +432,57 @@ mod tests {
         assert_eq!(
             refusal(set("shared", &[0; 24])),
             "shared lies over the partition's own memory"
+        );
+    }
+
+    fn places(places: &[[u64; 3]]) -> Vec<u8> {
+        places
+            .as_flattened()
+            .iter()
+            .flat_map(|dword| dword.to_be_bytes())
+            .collect()
+    }
+
+    #[test]
+    fn memory_may_be_where_the_owner_wants_it() {
+        let mut properties = agent();
+        properties.retain(|(name, _)| *name != "memory-size");
+        let wanted = [
+            [0x6001_0000, 0x80_0000, 0],
+            [0x4000_0000, 0x1000, 0x1000_0000],
+        ];
+        properties.push(("memory", places(&wanted)));
+        let bytes = tree(&[properties]);
+        let manifest = Manifest::parse(Fdt::new(&bytes).unwrap()).unwrap();
+        let [agent] = manifest.partitions.as_slice() else {
+            panic!("one partition");
+        };
+        let Memory::Regions(regions) = &agent.memory else {
+            panic!("pieces");
+        };
+        let found: Vec<_> = regions
+            .iter()
+            .map(|region| [region.host().raw(), region.size(), region.guest().raw()])
+            .collect();
+        assert_eq!(found, wanted);
+        assert_eq!(agent.memory.first(), 0x80_0000);
+        let refused = |wanted: &[[u64; 3]]| refusal(set("memory", &places(wanted)));
+        assert_eq!(refused(&[]), "memory is not in threes of doublewords");
+        assert_eq!(
+            refusal(set("memory", &[0; 16])),
+            "memory is not in threes of doublewords"
+        );
+        assert_eq!(
+            refused(&[[0x1000, 0x1800, 0]]),
+            "memory has a range that is not of whole pages"
+        );
+        assert_eq!(
+            refused(&[[0x1000, 0x1000, 0x1000]]),
+            "image is larger than the memory at guest real 0"
+        );
+        assert_eq!(
+            refused(&[[0, 0x1000, 0]; MAX_REGIONS + 1]),
+            "memory is in too many pieces"
         );
     }
 

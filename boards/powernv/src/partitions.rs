@@ -1,7 +1,7 @@
 //! The partitions of the manifest, made real in the machine's memory.
 
 use realhpt::addr::{GuestReal, HostReal};
-use realhpt::arch::powerpc64::{Isa, Processor};
+use realhpt::arch::powerpc64::{Isa, Processor, cache};
 use realhpt::hcall::abi::Privileges;
 use realhpt::lpar::{Description, Partition};
 use realhpt::memory::{Region, Regions};
@@ -11,7 +11,7 @@ use realhpt::table::{Format, Memory};
 use crate::board::Machine;
 use crate::layout::{Error, Layout, Range};
 use crate::machine::Generation;
-use crate::manifest::{ALIGNMENT, Entry, Manifest};
+use crate::manifest::{self, ALIGNMENT, Entry, Manifest};
 use crate::place;
 
 /// Why the partitions could not be made.
@@ -25,8 +25,8 @@ pub struct Failure<'a> {
 
 /// Makes all partitions of a manifest.
 ///
-/// Windows are taken out of the free memory first, so that nothing else is put there; several partitions may
-/// share one.
+/// What has a place already is taken out of the free memory first, so that nothing else is put there: windows,
+/// which several partitions may share, and memory, which they may not.
 ///
 /// # Errors
 /// The first that does not fit.
@@ -59,6 +59,10 @@ pub fn make(
             .map_err(|error| Failure { name, error })?;
     }
     for entry in &manifest.partitions {
+        let name = entry.name;
+        reserve(&entry.memory, layout).map_err(|error| Failure { name, error })?;
+    }
+    for entry in &manifest.partitions {
         let failure = |error| Failure {
             name: entry.name,
             error,
@@ -72,6 +76,55 @@ pub fn make(
     Ok(machine)
 }
 
+/// Takes memory that has a place out of the free memory.
+fn reserve(memory: &manifest::Memory, layout: &mut Layout) -> Result<(), Error> {
+    let manifest::Memory::Regions(regions) = memory else {
+        return Ok(());
+    };
+    for region in regions {
+        let range = Range::new(region.host().raw(), region.size());
+        if !layout.is_free(range) {
+            return Err(Error::NotFree(range));
+        }
+        layout.reserve(range)?;
+    }
+    Ok(())
+}
+
+/// The regions of a partition, zeroed, with its image at guest real 0.
+fn memory(entry: &Entry<'static>, layout: &mut Layout) -> Result<Regions, Error> {
+    let mut regions = Regions::new();
+    let mut add = |region: Region| {
+        let range = Range::new(region.host().raw(), region.size());
+        regions.add(region).map_err(|_| Error::NotFree(range))
+    };
+    match &entry.memory {
+        manifest::Memory::Bytes(bytes) => {
+            let own = place::zeroed(layout, *bytes, ALIGNMENT)?;
+            let region = Region::new(GuestReal::new(0), HostReal::new(own.start), own.size());
+            add(region.ok_or(Error::NotFree(own))?)?;
+        }
+        manifest::Memory::Regions(places) => {
+            for region in places {
+                // SAFETY: reserved for this region alone, in whole pages.
+                unsafe { cache::zero(region.host(), region.size()) };
+                add(*region)?;
+            }
+        }
+    }
+    if let Some(first) = regions.iter().find(|region| region.guest().raw() == 0) {
+        let first = Range::new(first.host().raw(), first.size());
+        // SAFETY: the manifest says that the image is not larger than the memory at guest real 0.
+        unsafe { place::copy(entry.image, first) };
+    }
+    if let Some(shared) = entry.shared {
+        regions
+            .add(shared)
+            .map_err(|_| Error::NotFree(Range::new(shared.host().raw(), shared.size())))?;
+    }
+    Ok(regions)
+}
+
 fn one(entry: &Entry<'static>, isa: Isa, layout: &mut Layout) -> Result<Partition<'static>, Error> {
     let order = entry.order;
     // SAFETY: both are transparent over an atomic u64, which zero is one of.
@@ -79,17 +132,9 @@ fn one(entry: &Entry<'static>, isa: Isa, layout: &mut Layout) -> Result<Partitio
     // SAFETY: as above.
     let beside: &[AtomicU64] =
         unsafe { place::doublewords(layout, Memory::words_beside(order), place::BLOCK)? };
-    let own = place::zeroed(layout, entry.memory, ALIGNMENT)?;
-    // SAFETY: the manifest says that the image is not larger than the memory.
-    unsafe { place::copy(entry.image, own) };
-
-    let unfit = || Error::NotFree(own);
+    let regions = memory(entry, layout)?;
+    let unfit = || Error::NotFree(Range::new(hpt.as_ptr().addr() as u64, order.bytes()));
     let memory = Memory::new(order, hpt, beside).ok_or_else(unfit)?;
-    let mut regions = Regions::new();
-    let region = Region::new(GuestReal::new(0), HostReal::new(own.start), own.size());
-    for region in region.into_iter().chain(entry.shared) {
-        regions.add(region).map_err(|_| unfit())?;
-    }
     let description = Description {
         name: entry.name,
         lpid: entry.lpid,
@@ -104,18 +149,22 @@ fn one(entry: &Entry<'static>, isa: Isa, layout: &mut Layout) -> Result<Partitio
         Isa::V3_0 => Format::V3_0,
     };
     let partition = Partition::new(description, format, memory);
-    show(entry, &partition, hpt, own);
+    show(entry, &partition, hpt);
     Ok(partition)
 }
 
-fn show(entry: &Entry<'_>, partition: &Partition<'_>, hpt: &[BeDword], own: Range) {
+fn show(entry: &Entry<'_>, partition: &Partition<'_>, hpt: &[BeDword]) {
+    let mut regions = partition.description().regions.iter();
+    let first = regions
+        .next()
+        .map_or((0, 0), |region| (region.size(), region.host().raw()));
     defmt::info!(
         "partition {=u16} {=str}: {=usize} vCPU(s), {=u64} MiB at {=u64:#x}, HPT of order {=u32} at {=u64:#x} and {=u64} bytes beside it, privileges: {=str}",
         entry.lpid.raw(),
         entry.name,
         entry.vcpus,
-        own.size() >> 20,
-        own.start,
+        first.0 >> 20,
+        first.1,
         entry.order.raw(),
         hpt.as_ptr().addr() as u64,
         partition.bytes_beside(),

@@ -2,7 +2,7 @@
 
 use core::arch::global_asm;
 
-use crate::{exit, println, runtime::Runtime, vcpu};
+use crate::{exit, println, vcpu};
 
 // The start: real mode, r3 = the argument that H_LPAR_START or the boot manifest gave, nothing else known.
 //
@@ -43,19 +43,13 @@ global_asm!(
 );
 
 unsafe extern "Rust" {
-    /// The program's main function, as [`entry!`] names it.
-    safe fn __pseries_main(runtime: &Runtime) -> u64;
+    /// The program, as [`entry!`] or [`real_entry!`] makes it: r3 at the start, and the exit code.
+    safe fn __pseries_main(argument: u64) -> u64;
 }
 
-/// Sets the runtime up, runs main, ends the partition.
+/// Runs the program, ends the partition.
 extern "C" fn start_rust(argument: u64) -> ! {
-    match Runtime::set_up(argument) {
-        Ok(runtime) => exit::exit(__pseries_main(&runtime)),
-        Err(error) => {
-            println!("set-up failed: {error}");
-            exit::exit(exit::SET_UP | error.step())
-        }
-    }
+    exit::exit(__pseries_main(argument))
 }
 
 /// Names a program's main function: `fn(&Runtime) -> u64`, whose value is the partition's exit code.
@@ -71,9 +65,21 @@ extern "C" fn start_rust(argument: u64) -> ! {
 macro_rules! entry {
     ($main:path) => {
         #[unsafe(no_mangle)]
-        fn __pseries_main(runtime: &$crate::runtime::Runtime) -> u64 {
-            let main: fn(&$crate::runtime::Runtime) -> u64 = $main;
-            main(runtime)
+        fn __pseries_main(argument: u64) -> u64 {
+            $crate::runtime::run(argument, $main)
+        }
+    };
+}
+
+/// Names the main function of a program that stays in real mode and touches no table: `fn(u64) -> u64`, from r3
+/// at the start to the exit code.
+#[macro_export]
+macro_rules! real_entry {
+    ($main:path) => {
+        #[unsafe(no_mangle)]
+        fn __pseries_main(argument: u64) -> u64 {
+            let main: fn(u64) -> u64 = $main;
+            main(argument)
         }
     };
 }

@@ -3,8 +3,8 @@
 //! The runner keeps the machine's RAM in a file that it maps itself. The manifest gives a partition a second
 //! memory region in that file, beside the region the partition runs in; jobs, tables and results go through
 //! it at memory speed while a UART would need minutes. Every word is a big-endian doubleword. The runner
-//! writes the job before the machine starts; the partition writes the words of progress and result; neither
-//! writes the other's words.
+//! writes the job before the machine starts, and in a replay the commands; the partition writes the words of
+//! progress and result; neither writes the other's words.
 //!
 //! This module has only the layout, so that both sides are built from one text.
 
@@ -39,6 +39,12 @@ pub mod word {
     pub const ARGUMENT: usize = 7;
     /// How many input sections there are.
     pub const SECTIONS: usize = 8;
+    /// Number of the command that stands here, from 1 ([`super::replay`]).
+    pub const REQUEST: usize = 9;
+    /// The command, one of [`super::replay::command`].
+    pub const COMMAND: usize = 10;
+    /// How many frames it has.
+    pub const FRAMES: usize = 11;
 
     /// Written by the partition: what it is doing, one of [`super::phase`].
     pub const PHASE: usize = 16;
@@ -62,6 +68,8 @@ pub mod word {
     pub const NO_ROOM: usize = 25;
     /// How many measurements a bench made.
     pub const ROWS: usize = 25;
+    /// Number of the last command that is done.
+    pub const ANSWER: usize = 26;
 
     /// First pass: [`super::PASS_WORDS`] doublewords for each pass.
     pub const FIRST_PASS: usize = 64;
@@ -116,6 +124,8 @@ pub mod job {
     pub const ROUNDTRIP: u64 = 1;
     /// Measure.
     pub const BENCH: u64 = 2;
+    /// Do commands as they come ([`super::replay`]).
+    pub const REPLAY: u64 = 3;
 }
 
 /// Phases.
@@ -147,6 +157,60 @@ pub mod origin {
     pub const ENTERED: u64 = 2;
     /// The client found it in the table.
     pub const FOUND: u64 = 3;
+}
+
+/// Commands that come while the job runs, for what comes next depends on the answers.
+///
+/// The runner puts a command into the window, its frames from [`word::OUTPUT`] on, and then its number into
+/// [`word::REQUEST`]. The agent does it, leaves in each frame what the registers hold afterwards, and then puts
+/// the number into [`word::ANSWER`]. The window's bulk is the runner's from an answer to the next request and
+/// the agent's from there to its answer: who hands it over makes what it wrote visible first.
+pub mod replay {
+    /// Doublewords of a frame: r3 to r12 of a hypercall.
+    pub const FRAME_WORDS: usize = 10;
+
+    /// The commands.
+    pub mod command {
+        /// The frames are hypercalls of the agent's, each made again while it answers H_CONTINUE. With H_CEDE the
+        /// agent gives the processor to the others for a moment.
+        pub const CALL: u64 = 1;
+        /// They are hypercalls that the agent makes for the target.
+        pub const PROXY: u64 = 2;
+        /// There are no more commands.
+        pub const END: u64 = 3;
+    }
+}
+
+/// What the visitor is asked to do, one access at a time, and how it went.
+///
+/// Its words stand in its partition's own memory, where the runner has put that at a place of its choice.
+pub mod visit {
+    /// Guest real address of the words: behind the program, in the part of guest real mode that the smallest VRMA
+    /// of the recorded tables has.
+    pub const MAILBOX: u64 = 0x40_0000;
+    /// Bytes that are the mailbox's.
+    pub const SIZE: u64 = 0x1_0000;
+
+    /// Numbers of the doublewords, counted from the first.
+    pub mod word {
+        /// Number of the access that is asked for, from 1.
+        pub const REQUEST: usize = 0;
+        /// 1: a store; 0: a load.
+        pub const STORE: usize = 1;
+        /// Its effective address.
+        pub const EA: usize = 2;
+        /// RS of the slbmte that makes the one SLB entry there is.
+        pub const SLB_RS: usize = 3;
+        /// RB of the same.
+        pub const SLB_RB: usize = 4;
+
+        /// Written by the visitor: number of the last access that is done.
+        pub const ANSWER: usize = 16;
+        /// The interrupt that it took; 0: none.
+        pub const VECTOR: usize = 17;
+        /// DSISR of the interrupt.
+        pub const DSISR: usize = 18;
+    }
 }
 
 /// What a bench is given and what it gives.

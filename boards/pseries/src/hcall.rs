@@ -512,6 +512,19 @@ pub fn lpar_start(lpar: u64, entry: u64, argument: u64) -> Result<(), Failure> {
     unsafe { call(abi::H_LPAR_START, [lpar, entry, argument]) }.map(drop)
 }
 
+/// H_LPAR_HCALL: an HPT hypercall for a partition that does not run. Ten doublewords at guest real `frame` are r3
+/// to r12 as it would load them, and then as they come back.
+///
+/// # Errors
+/// The call could not be made: H_AUTHORITY, H_PARAMETER, H_BUSY. How it went stands in the frame.
+///
+/// # Safety
+/// The frame must be free to be written.
+pub unsafe fn lpar_hcall(lpar: u64, frame: u64) -> Result<(), Failure> {
+    // SAFETY: the caller's; the other partition's table is none of this program's translations.
+    unsafe { call(abi::H_LPAR_HCALL, [lpar, frame]) }.map(drop)
+}
+
 /// H_LPAR_EXIT. Comes back only from a hypervisor that lacks it.
 pub(crate) fn lpar_exit(code: u64) {
     // SAFETY: no memory is involved.

@@ -3,7 +3,8 @@
 //! A program says [`entry!`] with its main function and links with `linker/pseries.ld`. The runtime enters
 //! at guest real 0x100 in real mode, asks the hypervisor what the partition is, enters HPTEs for the
 //! program and for the window it shares with the host, turns translation on and calls main with a
-//! `runtime::Runtime`. When main returns, the partition ends with main's value as its exit code.
+//! `runtime::Runtime`. When main returns, the partition ends with main's value as its exit code. A program that
+//! says `real_entry!` instead stays in real mode, and the runtime touches no table.
 //!
 //! Key modules: `hcall` (the calls, raw and typed), `mmu` (segments, hashes and HPTEs as a guest makes
 //! them, sharing no code with the hypervisor under test), `guard` (accesses that are expected to fault),

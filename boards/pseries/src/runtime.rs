@@ -7,12 +7,14 @@ use heapless::Vec;
 use crate::{
     abi::LPAR_SELF,
     cpu::{self, Msr},
+    exit,
     hcall::{self, Failure, Partition},
     mmu::{
         Entry, MapError, Table,
         pte::{BasePage, PP_READ_WRITE, Page, Segment, SegmentSize, V_BOLTED},
         slb,
     },
+    println,
     window::Window,
 };
 
@@ -46,7 +48,7 @@ pub struct Runtime {
 
 /// Why the runtime cannot be set up.
 #[derive(Debug)]
-pub(crate) enum Error {
+enum Error {
     Query(Failure),
     Program(MapError),
     Window(MapError),
@@ -55,7 +57,7 @@ pub(crate) enum Error {
 
 impl Error {
     /// Number of the step, for the exit code.
-    pub(crate) const fn step(&self) -> u64 {
+    const fn step(&self) -> u64 {
         match self {
             Self::Query(_) => 1,
             Self::Program(_) => 2,
@@ -76,9 +78,20 @@ impl fmt::Display for Error {
     }
 }
 
+/// Sets the runtime up and runs the program on it; the exit code.
+pub fn run(argument: u64, main: fn(&Runtime) -> u64) -> u64 {
+    match Runtime::set_up(argument) {
+        Ok(runtime) => main(&runtime),
+        Err(error) => {
+            println!("set-up failed: {error}");
+            exit::SET_UP | error.step()
+        }
+    }
+}
+
 impl Runtime {
     /// Enters HPTEs for the program and the window, fills the SLB and turns translation on.
-    pub(crate) fn set_up(argument: u64) -> Result<Self, Error> {
+    fn set_up(argument: u64) -> Result<Self, Error> {
         cpu::quiet_decrementer();
         // SAFETY: the program runs in real mode until the end of this function.
         unsafe { slb::clear() };

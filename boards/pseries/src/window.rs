@@ -1,6 +1,9 @@
 //! The window: memory shared with the host runner, laid out as [`crate::exchange`] says.
 
-use core::ptr::{NonNull, with_exposed_provenance_mut};
+use core::{
+    ptr::{NonNull, with_exposed_provenance_mut},
+    sync::atomic::{Ordering, fence},
+};
 
 use volatile::VolatilePtr;
 
@@ -10,7 +13,7 @@ use crate::exchange::word;
 ///
 /// The host and the hypervisor read and write it too, so each access is one that the compiler leaves alone. The
 /// host reads words of progress while they change and data only after the machine has ended: no order is
-/// needed.
+/// needed, except where a word hands over others ([`Window::acquire`], [`Window::release`]).
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
     base: NonNull<u64>,
@@ -18,10 +21,13 @@ pub struct Window {
 }
 
 impl Window {
+    /// The window of `size` bytes at `base`; none at address 0.
+    ///
     /// # Safety
     /// `size` bytes of memory are mapped for reading and writing at `base`, a multiple of 8, for as long as
     /// the program runs, and nothing in the program refers to them but the window.
-    pub(crate) unsafe fn new(base: u64, size: u64) -> Option<Self> {
+    #[must_use]
+    pub unsafe fn new(base: u64, size: u64) -> Option<Self> {
         let base = NonNull::new(with_exposed_provenance_mut(usize::try_from(base).ok()?))?;
         let words = usize::try_from(size / 8).ok()?;
         Some(Self { base, words })
@@ -61,6 +67,20 @@ impl Window {
         if let Some(word) = self.word(number) {
             word.write(value);
         }
+    }
+
+    /// Doubleword `number`. What the host wrote before it wrote that is seen by later accesses.
+    #[must_use]
+    pub fn acquire(&self, number: usize) -> u64 {
+        let value = self.get(number);
+        fence(Ordering::Acquire);
+        value
+    }
+
+    /// Sets doubleword `number`. The host that sees it sees what was written before.
+    pub fn release(&self, number: usize, value: u64) {
+        fence(Ordering::Release);
+        self.set(number, value);
     }
 
     /// Shows what the program is doing.

@@ -41,6 +41,18 @@ pub enum Command {
     /// QEMU counts instructions, so every run gives the same numbers. A ratio of 2 means that Linux takes twice as
     /// many instructions for the same work.
     Bench(Bench),
+    /// Does the hypercalls of a recorded Linux run again, and compares every answer and the table they leave.
+    ///
+    /// Every call about hashed page tables is made for a partition whose table is empty at first, by proxy from a
+    /// guest, and r3 to r12 are compared with the recorded ones. The table that is left is compared with the one
+    /// that stands beside the trace (NAME.htab.xz for NAME.hcalls.txt.xz), if there is one. Exit status 0 means
+    /// that all of it is the same.
+    Replay(Replay),
+    /// Does a sequence of hypercalls and stream calls again that Linux's KVM-HV answered, and compares.
+    ///
+    /// Every answer is Linux's, or otherwise for a reason that is listed, or a difference. Exit status 0 means that
+    /// there is no such difference.
+    Sequence(Sequence),
     /// Fetches what the other commands and the tests need, if it is missing, and does no more.
     Setup,
 }
@@ -67,6 +79,44 @@ pub struct Roundtrip {
     #[arg(long, value_enum, requires = "out")]
     pub out_format: Option<Format>,
     /// Gives up after this many seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
+    pub timeout: Duration,
+}
+
+/// What `replay` takes.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// The trace: a line a call, `.xz` or plain.
+    pub trace: PathBuf,
+    /// log2 of the size in bytes of the table that the recorded guest began with.
+    #[arg(long, value_name = "N", default_value = "22", value_parser = clap::value_parser!(u32).range(18..=46))]
+    pub order: u32,
+    /// The machine to run on.
+    #[arg(long, value_enum, default_value = "powernv9")]
+    pub machine: Kind,
+    /// Runs the library on this host instead, once for each format of entries.
+    #[arg(long, conflicts_with = "machine")]
+    pub host: bool,
+    /// Gives a machine up after this many seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
+    pub timeout: Duration,
+    /// Writes the table that is left to this file, as a qemu file.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// What `sequence` takes.
+#[derive(Debug, Args)]
+pub struct Sequence {
+    /// The sequence: an object of JSON a line, `.xz` or plain.
+    pub file: PathBuf,
+    /// The machine to run on; powernv10 is held to what POWER9 answered.
+    #[arg(long, value_enum, default_value = "powernv9")]
+    pub machine: Kind,
+    /// Runs the library on this host instead, once as either host answered.
+    #[arg(long, conflicts_with = "machine")]
+    pub host: bool,
+    /// Gives the machine up after this many seconds.
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
     pub timeout: Duration,
 }

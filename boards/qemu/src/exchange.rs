@@ -1,7 +1,8 @@
 //! The runner's side of a window: the memory that it shares with a partition (`realhpt_pseries::exchange`).
 //!
 //! While the machine runs, only doublewords of the header are touched, each by one atomic access. Bulk data
-//! is copied in before the machine starts and out after it has ended. Nothing that the partition wrote is
+//! is copied in before the machine starts and out after it has ended; in a replay, which goes on while it runs,
+//! by doublewords too. Nothing that the partition wrote is
 //! trusted: offsets and lengths are checked before they are used.
 
 use std::fs::File;
@@ -311,12 +312,51 @@ impl Exchange {
         unsafe { AtomicU64::from_ptr(place.cast()) }
     }
 
-    fn get(&self, number: usize) -> u64 {
+    /// What doubleword `number` says. What the partition wrote before it wrote that is seen afterwards.
+    pub(crate) fn get(&self, number: usize) -> u64 {
         u64::from_be(self.word(number).load(Ordering::Acquire))
     }
 
-    fn set(&self, number: usize, value: u64) {
+    /// Has doubleword `number` say this. A partition that sees it sees what was written before.
+    pub(crate) fn set(&self, number: usize, value: u64) {
         self.word(number).store(value.to_be(), Ordering::Release);
+    }
+
+    /// Puts bytes behind the header while the machine runs, `offset` being a multiple of 8. The last doubleword is
+    /// filled up with zeros.
+    ///
+    /// # Errors
+    /// If they are not in the window.
+    pub(crate) fn put(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let whole = bytes.len().next_multiple_of(8);
+        self.place(offset, u64::try_from(whole)?)?;
+        let first = usize::try_from(offset / 8)?;
+        for (number, chunk) in (first..).zip(bytes.chunks(8)) {
+            let mut dword = [0; 8];
+            for (byte, given) in dword.iter_mut().zip(chunk) {
+                *byte = *given;
+            }
+            self.set(number, u64::from_be_bytes(dword));
+        }
+        Ok(())
+    }
+
+    /// Bytes that the partition put there, while the machine runs; `offset` is a multiple of 8.
+    ///
+    /// # Errors
+    /// If they are not in the window.
+    pub(crate) fn bytes(&self, offset: u64, length: u64) -> Result<Vec<u8>> {
+        let whole = length
+            .checked_next_multiple_of(8)
+            .context("the length is absurd")?;
+        self.place(offset, whole)?;
+        let first = usize::try_from(offset / 8)?;
+        let numbers = first..first + usize::try_from(whole / 8)?;
+        let mut bytes: Vec<u8> = numbers
+            .flat_map(|number| self.get(number).to_be_bytes())
+            .collect();
+        bytes.truncate(usize::try_from(length)?);
+        Ok(bytes)
     }
 
     /// The place of `length` bytes at `offset`, if they are in the window and not in its header.
@@ -388,6 +428,19 @@ mod tests {
             [[1; 8], [2; 8]].concat()
         );
         assert_eq!(exchange.outcome(), Outcome::Unfinished);
+    }
+
+    #[test]
+    fn bytes_go_in_and_out_while_a_machine_runs() {
+        let exchange = window(layout::HEADER + 64);
+        let at = layout::HEADER + 8;
+        exchange.put(at, b"0123456789").expect("room");
+        assert_eq!(exchange.bytes(at, 10).expect("room"), b"0123456789");
+        assert_eq!(exchange.bytes(at + 8, 8).expect("room"), b"89\0\0\0\0\0\0");
+        assert!(exchange.put(at + 48, b"012345678").is_err());
+        assert!(exchange.put(at - 16, b"0").is_err(), "the header");
+        assert!(exchange.bytes(at, u64::MAX - 7).is_err());
+        assert!(exchange.bytes(at, u64::MAX).is_err());
     }
 
     #[test]

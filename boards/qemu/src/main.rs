@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use realhpt_qemu::cli::{Cli, Command, Roundtrip};
 use realhpt_qemu::terminal::Terminal;
-use realhpt_qemu::{bench, boot, interrupt, roundtrip, setup};
+use realhpt_qemu::{bench, boot, interrupt, replay, roundtrip, setup};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -19,6 +19,8 @@ fn main() -> ExitCode {
             Command::Roundtrip(arguments) => roundtrip::run(&terminal, &arguments),
             Command::Boot(arguments) => boot::run(&terminal, &arguments),
             Command::Bench(arguments) => bench::run(&terminal, &arguments),
+            Command::Replay(arguments) => replay::command::replay(&terminal, &arguments),
+            Command::Sequence(arguments) => replay::command::sequence(&terminal, &arguments),
             Command::Setup => setup::ensure(&terminal).map(|()| true),
         }
     };

@@ -4,12 +4,14 @@
 //! initrd; nothing about a partition is known to it otherwise.
 //!
 //! A partition may share a *window* of the machine's memory with the runner (`realhpt_pseries::exchange`).
-//! Windows stand at the top of the machine's memory, which is made large enough for them.
+//! Windows stand at the top of the machine's memory, which is made large enough for them; below them stands
+//! the memory of partitions that want it at certain places.
 
 use anyhow::{Context as _, Result, ensure};
 use vm_fdt::FdtWriter;
 
 use crate::images::{Guest, Images};
+use crate::replay::Region;
 use crate::terminal::Terminal;
 
 /// Guest real address at which a partition sees its window.
@@ -87,8 +89,10 @@ pub struct Partition {
     pub lpid: u32,
     /// Its name in the log.
     pub label: String,
-    /// Bytes of memory, a multiple of 16 MiB.
+    /// Bytes of memory, a multiple of 16 MiB, if it has no regions.
     pub memory: u64,
+    /// Its memory, where it matters where that is.
+    pub regions: Vec<Region>,
     /// log2 of its HPT's bytes.
     pub order: u32,
     /// What it may do: `control`, `report`.
@@ -139,6 +143,7 @@ impl Manifest {
                 lpid: row.lpid,
                 label: row.label.to_owned(),
                 memory: row.memory,
+                regions: Vec::new(),
                 order: row.order,
                 privileges: row.privileges.iter().map(|&name| name.to_owned()).collect(),
                 guest: row.binary.map(|binary| images.guest(binary)).transpose()?,
@@ -180,7 +185,7 @@ impl Manifest {
             .iter()
             .map(|partition| partition.memory + table_room(partition.order))
             .sum();
-        let all = FIRMWARE + partitions + self.windows_size();
+        let all = FIRMWARE + partitions + self.regions_size() + self.windows_size();
         all.next_multiple_of(256 * MIB).max(LEAST_RAM)
     }
 
@@ -190,6 +195,35 @@ impl Manifest {
             .filter_map(|partition| partition.window)
             .map(|size| size.next_multiple_of(ALIGNMENT))
             .sum()
+    }
+
+    /// Memory for all regions: each may have to begin almost twice its page above what is before it.
+    fn regions_size(&self) -> u64 {
+        let regions = self
+            .partitions
+            .iter()
+            .flat_map(|partition| &partition.regions);
+        let room: u64 = regions.map(|region| region.bytes + 2 * region.page).sum();
+        room.next_multiple_of(ALIGNMENT)
+    }
+
+    /// The regions of partition `lpid`, each with the host real address of its first byte, which is its offset in
+    /// the memory file too.
+    #[must_use]
+    pub fn regions(&self, lpid: u32) -> Vec<(u64, Region)> {
+        let mut free = self.ram() - self.windows_size() - self.regions_size();
+        let mut places = Vec::new();
+        for partition in &self.partitions {
+            for &region in &partition.regions {
+                let skew = region.guest + region.page;
+                let host = free + skew.wrapping_sub(free) % (2 * region.page);
+                if partition.lpid == lpid {
+                    places.push((host, region));
+                }
+                free = host + region.bytes;
+            }
+        }
+        places
     }
 
     /// Where the window of partition `lpid` stands.
@@ -268,7 +302,15 @@ impl Manifest {
         );
         fdt.property_u32("reg", partition.lpid)?;
         fdt.property_string("label", &partition.label)?;
-        fdt.property_u64("memory-size", partition.memory)?;
+        if partition.regions.is_empty() {
+            fdt.property_u64("memory-size", partition.memory)?;
+        } else {
+            let regions = self.regions(partition.lpid);
+            let places = regions
+                .iter()
+                .flat_map(|&(host, region)| [host, region.bytes, region.guest]);
+            fdt.property_array_u64("memory", &places.collect::<Vec<_>>())?;
+        }
         fdt.property_u32("hpt-order", partition.order)?;
         if !partition.privileges.is_empty() {
             fdt.property_string_list("privileges", partition.privileges.clone())?;
@@ -311,6 +353,7 @@ mod tests {
             lpid,
             label: format!("p{lpid}"),
             memory: 64 * MIB,
+            regions: Vec::new(),
             order: 18,
             privileges: vec!["control".to_owned()],
             guest: Some(Guest {
@@ -338,6 +381,40 @@ mod tests {
         assert!(first.host + first.size <= second.host);
         assert_eq!(second.host + ALIGNMENT, manifest.ram());
         assert!(manifest.window(2).is_err());
+    }
+
+    #[test]
+    fn regions_allow_their_page_and_no_larger_one() {
+        let region = |guest, bytes, page| Region { guest, bytes, page };
+        let regions = vec![
+            region(0, 8 * MIB, 0x1_0000),
+            region(0x4001_0000, 0x141_0000, 0x1_0000),
+            region(0x1000_0000, 32 * MIB, 16 * MIB),
+            region(0x7000_1000, 0x3000, 0x1000),
+        ];
+        let client = Partition {
+            memory: 0,
+            regions: regions.clone(),
+            ..partition(2, None)
+        };
+        let manifest = Manifest::new(vec![partition(1, Some(33 * MIB)), client]);
+        let places = manifest.regions(2);
+        assert!(manifest.regions(1).is_empty());
+        assert_eq!(
+            places.iter().map(|place| place.1).collect::<Vec<_>>(),
+            regions
+        );
+        let mut end = 0;
+        for (host, region) in places {
+            let apart = host.wrapping_sub(region.guest);
+            assert!(apart.is_multiple_of(region.page), "{region:x?}");
+            assert!(!apart.is_multiple_of(2 * region.page), "{region:x?}");
+            assert!(host >= end);
+            end = host + region.bytes;
+        }
+        assert!(end <= manifest.window(1).expect("a window").host);
+        let fdt = manifest.to_fdt().expect("a tree");
+        assert!(fdt.windows(7).any(|bytes| bytes == b"memory\0"));
     }
 
     #[test]

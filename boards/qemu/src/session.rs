@@ -25,6 +25,8 @@ use crate::verdict::{Case, Verdict};
 const TAIL: usize = 40;
 /// How often a watcher is asked.
 const TICK: Duration = Duration::from_millis(50);
+/// What is taken of what a machine says before something else is looked at: it may talk for ever.
+const EVENTS: usize = 1000;
 /// What a machine that gave its verdict, or reported an error, has left to end by itself.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
@@ -155,6 +157,10 @@ pub struct Session {
     console: Tail,
     complaints: Option<thread::JoinHandle<String>>,
     qemu_said: String,
+    /// Since when the machine is watched, when it last showed a sign of life, and how many lines are open.
+    begin: Instant,
+    sign: Instant,
+    lines: u32,
 }
 
 impl Session {
@@ -205,6 +211,9 @@ impl Session {
             console: Tail::default(),
             complaints: Some(complaints),
             qemu_said: String::new(),
+            begin: Instant::now(),
+            sign: Instant::now(),
+            lines: 2,
         })
     }
 
@@ -230,7 +239,11 @@ impl Session {
     /// # Errors
     /// If QEMU cannot be watched.
     pub fn run(&mut self, patience: Patience, watcher: &mut dyn Watcher) -> Result<Ended> {
-        let ended = self.watch(patience, watcher);
+        let ended = loop {
+            if let Some(ended) = self.look(patience, watcher, TICK).transpose() {
+                break ended;
+            }
+        };
         let quiet = matches!(ended, Ok(Ended::Off));
         self.machine.end();
         // What was said before the end is still in the pipes.
@@ -245,47 +258,58 @@ impl Session {
         ended
     }
 
-    fn watch(&mut self, patience: Patience, watcher: &mut dyn Watcher) -> Result<Ended> {
-        let begin = Instant::now();
-        let mut sign = begin;
-        let mut lines = 2;
-        loop {
-            match self.events.recv_timeout(TICK) {
-                Ok(Event::Closed) => lines -= 1,
+    /// Looks at the machine: takes what it says now, waiting for at most `tick` if that is nothing. Why the run is
+    /// over, if it is.
+    ///
+    /// # Errors
+    /// If QEMU cannot be watched.
+    pub fn look(
+        &mut self,
+        patience: Patience,
+        watcher: &mut dyn Watcher,
+        tick: Duration,
+    ) -> Result<Option<Ended>> {
+        let mut wait = tick;
+        for _ in 0..EVENTS {
+            match self.events.recv_timeout(wait) {
+                Ok(Event::Closed) => self.lines -= 1,
                 Ok(event) => {
                     self.take(event, watcher);
-                    sign = Instant::now();
+                    self.sign = Instant::now();
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => break,
                 Err(RecvTimeoutError::Disconnected) => {
-                    lines = 0;
-                    thread::sleep(TICK);
+                    self.lines = 0;
+                    thread::sleep(wait);
+                    break;
                 }
             }
-            if watcher.tick() {
-                sign = Instant::now();
+            wait = Duration::ZERO;
+        }
+        if watcher.tick() {
+            self.sign = Instant::now();
+        }
+        let off = self.machine.ended()?.is_some();
+        if off && self.lines == 0 {
+            return Ok(Some(Ended::Off));
+        }
+        if interrupt::came() {
+            return Ok(Some(Ended::Interrupted));
+        }
+        if let Some(total) = patience.total.filter(|&total| self.begin.elapsed() > total) {
+            return Ok(Some(Ended::Late(total)));
+        }
+        if let Some(silence) = patience.silence {
+            if (self.verdict.is_complete() || self.verdict.has_errors())
+                && self.sign.elapsed() > LAST_WORDS
+            {
+                return Ok(Some(Ended::StillOn));
             }
-            let off = self.machine.ended()?.is_some();
-            if off && lines == 0 {
-                return Ok(Ended::Off);
-            }
-            if interrupt::came() {
-                return Ok(Ended::Interrupted);
-            }
-            if let Some(total) = patience.total.filter(|&total| begin.elapsed() > total) {
-                return Ok(Ended::Late(total));
-            }
-            if let Some(silence) = patience.silence {
-                if (self.verdict.is_complete() || self.verdict.has_errors())
-                    && sign.elapsed() > LAST_WORDS
-                {
-                    return Ok(Ended::StillOn);
-                }
-                if sign.elapsed() > silence {
-                    return Ok(Ended::Silent(silence));
-                }
+            if self.sign.elapsed() > silence {
+                return Ok(Some(Ended::Silent(silence)));
             }
         }
+        Ok(None)
     }
 
     fn take(&mut self, event: Event, watcher: &mut dyn Watcher) {

@@ -115,12 +115,21 @@ impl Terminal {
     /// A bar that measures bytes.
     #[must_use]
     pub fn bytes(&self, verb: &str, total: u64) -> Bar {
+        self.bar(verb, total, "{bytes}/{total_bytes}")
+    }
+
+    /// A bar that counts.
+    #[must_use]
+    pub fn count(&self, verb: &str, total: u64) -> Bar {
+        self.bar(verb, total, "{pos}/{len}")
+    }
+
+    fn bar(&self, verb: &str, total: u64, measure: &str) -> Bar {
+        let template = format!("{{prefix:>12.cyan.bold}} [{{bar:30}}] {measure} {{msg}}");
         let bar = ProgressBar::new(total).with_style(
-            ProgressStyle::with_template(
-                "{prefix:>12.cyan.bold} [{bar:30}] {bytes}/{total_bytes} {msg}",
-            )
-            .unwrap_or_else(|_| ProgressStyle::default_bar())
-            .progress_chars("=> "),
+            ProgressStyle::with_template(&template)
+                .unwrap_or_else(|_| ProgressStyle::default_bar())
+                .progress_chars("=> "),
         );
         self.show(bar, verb, "")
     }

@@ -137,6 +137,11 @@ macro_rules! cases {
             smp::a_vcpu_that_runs_is_not_started,
             smp::two_vcpus_run_at_once,
             smp::a_prod_ends_a_cede,
+            proxy::every_call_on_a_table,
+            proxy::takes_effect,
+            proxy::not_while_it_runs,
+            proxy::no_other_calls,
+            proxy::bad_partitions_and_buffers,
             switches::registers_are_kept_apart,
             switches::segments_are_kept_apart,
             switches::settings_are_kept_apart,
@@ -228,4 +233,6 @@ pub mod job {
     pub const NO_VECTORS: u64 = 16;
     /// Executes random words.
     pub const RANDOM: u64 = 17;
+    /// Loads from a page until it has none, and ends.
+    pub const WATCH_PAGE: u64 = 19;
 }

@@ -175,7 +175,7 @@ fn load_as(
 }
 
 /// Opens a file, decompressing what is named or begins as xz, and says whether it does.
-fn open(path: &Path) -> io::Result<(Box<dyn Read>, bool)> {
+pub(crate) fn open(path: &Path) -> io::Result<(Box<dyn Read>, bool)> {
     let mut file = BufReader::with_capacity(1 << 20, File::open(path)?);
     let mut head = Vec::new();
     file.by_ref()

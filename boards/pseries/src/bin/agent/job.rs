@@ -11,7 +11,7 @@ use realhpt_pseries::{
     window::Window,
 };
 
-use crate::{bench, roundtrip, shell};
+use crate::{bench, replay, roundtrip, shell};
 
 /// A job failed in one of its cases.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +96,9 @@ pub(crate) fn main(runtime: &Runtime) -> u64 {
         ),
         (VERSION, exchange::job::BENCH) => {
             run(window, &bench::CASES, &mut bench::Job::new(runtime, window))
+        }
+        (VERSION, exchange::job::REPLAY) => {
+            run(window, &replay::CASES, &mut replay::Replay::new(window))
         }
         (version, _) => {
             println!("agent: job {job} of layout {version} is none of mine");

@@ -22,7 +22,7 @@ use realhpt_pseries::{
 use realhpt_suite::{job, partition, raw};
 
 use crate::{
-    bench::{Bench, POOL, load, store, store_real},
+    bench::{Bench, POOL, load, store, store_real, try_load},
     cases::{enter::outside, faults, switches},
     code,
     registers::{self, Sprs, State},
@@ -85,6 +85,7 @@ fn run(bench: &mut Bench<'_>) -> Outcome<u64> {
         }
         job::PANIC => panic!("as it was told"),
         job::USE_PAGES => use_pages(bench),
+        job::WATCH_PAGE => watch_page(bench),
         job::KEEP_REGISTERS => {
             (0..switches::ROUNDS).try_for_each(|round| switches::keep_registers(0xc111 + round))
         }
@@ -132,6 +133,20 @@ fn use_pages(bench: &mut Bench<'_>) -> Outcome {
     spin()
 }
 
+/// Page 1 of [`job::USE_PAGES`], until a load finds no entry.
+fn watch_page(bench: &mut Bench<'_>) -> Outcome {
+    // SAFETY: nothing of the program is there.
+    unsafe { slb::insert(FIRST_FREE_SLB, &PAGES) };
+    let at = PAGES.base + DISTANCE;
+    bench.map(&PAGES, at, Page::K4, (POOL, PP_READ_WRITE))?;
+    loop {
+        if let Err(fault) = try_load(at) {
+            same("vector", 0x300, fault.vector)?;
+            return same("DSISR", 0x4000_0000, fault.dsisr);
+        }
+    }
+}
+
 /// All registers all ones, as far as that lets the program go on.
 fn set_everything() -> Outcome {
     registers::enable_facilities();
@@ -160,6 +175,9 @@ fn others() -> Outcome {
         }
         refused("statistics", Status::Authority, hcall::hpt_stat(lpar))?;
         refused("query", Status::Authority, hcall::lpar_query(lpar))?;
+        // SAFETY: READ is there to be written.
+        let proxy = unsafe { hcall::lpar_hcall(lpar, READ.address()) };
+        refused("a call by proxy", Status::Authority, proxy)?;
     }
     for lpar in (0..=partition::LAST).chain([99, LPAR_SELF]) {
         for token in [H_LPAR_PAUSE, H_LPAR_RESUME, H_LPAR_RESET, H_LPAR_START] {

@@ -12,6 +12,7 @@ pub(crate) mod interrupts;
 pub(crate) mod page_init;
 pub(crate) mod partitions;
 pub(crate) mod protect;
+pub(crate) mod proxy;
 pub(crate) mod rc;
 pub(crate) mod read;
 pub(crate) mod reading;

@@ -1,0 +1,264 @@
+//! Files that are damaged are refused in one line; answers that are not the recorded ones are found.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use liblzma::read::XzDecoder;
+use realhpt::table::Format;
+
+use super::calls::{self, ORDER};
+use super::file::{Recorded, Sequence};
+use super::host::{self, Host};
+use super::memory::Memory;
+use super::outcome::Outcome;
+use super::trace::Trace;
+use super::{command, sequence};
+use crate::cli;
+use crate::tables::formats;
+use crate::terminal::Terminal;
+use crate::workspace;
+
+fn data(name: &str) -> PathBuf {
+    workspace().join("tests/data").join(name)
+}
+
+fn text(name: &str) -> String {
+    let mut text = String::new();
+    XzDecoder::new(std::fs::read(data(name)).unwrap().as_slice())
+        .read_to_string(&mut text)
+        .unwrap();
+    text
+}
+
+/// Puts bytes into a file of that name and shows it to `act`.
+fn with_file<R>(name: &str, bytes: &[u8], act: impl FnOnce(&Path) -> R) -> R {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(name);
+    std::fs::write(&path, bytes).unwrap();
+    act(&path)
+}
+
+/// What is said of a file, without its path.
+fn said<T>(loaded: anyhow::Result<T>, path: &Path) -> String {
+    let Err(error) = loaded else {
+        panic!("{} was taken", path.display());
+    };
+    let line = format!("{error:#}");
+    assert!(!line.contains('\n'), "{line}");
+    line.replace(&format!("{}: ", path.display()), "")
+}
+
+fn sequence_error(name: &str, bytes: &[u8]) -> String {
+    with_file(name, bytes, |path| {
+        said(Sequence::load(path, Recorded::Power9), path)
+    })
+}
+
+fn trace_error(name: &str, bytes: &[u8]) -> String {
+    with_file(name, bytes, |path| said(Trace::load(path), path))
+}
+
+/// A sequence done again on the library.
+fn again(text: &str, recorded: Recorded) -> Outcome {
+    with_file("copy.jsonl", text.as_bytes(), |path| {
+        let sequence = Sequence::load(path, recorded).unwrap();
+        let layout = Memory::new(&sequence.slots).layout(sequence.order);
+        let store = host::store(&layout).unwrap();
+        let mut host = Host::new(&store, recorded.format()).unwrap();
+        sequence::run(&mut host, &sequence, |_| {}).unwrap()
+    })
+}
+
+/// The first lines of a text.
+fn head(text: &str, lines: usize) -> String {
+    text.lines()
+        .take(lines)
+        .flat_map(|line| [line, "\n"])
+        .collect()
+}
+
+const HEADER: &str = r#"{"t":"hdr","order":18,"slots":[[0,8388608,1]]}"#;
+
+#[test]
+fn a_damaged_sequence_is_one_line() {
+    let whole = std::fs::read(data("kvm-sequences/c01.jsonl.xz")).unwrap();
+    let half = whole.get(..whole.len() / 2).unwrap();
+    let line = sequence_error("half.jsonl.xz", half);
+    assert!(
+        line.ends_with("damaged, cut short or not xz (premature eof)"),
+        "{line}"
+    );
+    let mut flipped = whole.clone();
+    *flipped.get_mut(whole.len() / 2).unwrap() ^= 0x10;
+    let line = sequence_error("flipped.jsonl.xz", &flipped);
+    assert!(line.contains("damaged, cut short or not xz"), "{line}");
+
+    let step = |step: &str| sequence_error("a.jsonl", format!("{HEADER}\n{step}\n").as_bytes());
+    assert_eq!(sequence_error("a.jsonl", b""), "the file is empty");
+    assert_eq!(
+        sequence_error("a.jsonl", br#"{"t":"reset"}"#),
+        "line 1: the first line is no header"
+    );
+    assert_eq!(
+        sequence_error("a.jsonl", HEADER.replace("18", "17").as_bytes()),
+        "line 1: order 17: orders are 18..=46"
+    );
+    assert!(step("{\"t\":").starts_with("line 2: no JSON: EOF while parsing"));
+    assert_eq!(
+        sequence_error("a.jsonl", b"\xff\xfe"),
+        "no text: byte 0 is none of UTF-8"
+    );
+    assert_eq!(
+        step(r#"{"t":"dance"}"#),
+        r#"line 2: "dance" is no step that is known"#
+    );
+    assert_eq!(
+        step(r#"{"t":"op","op":"H_DANCE","in":[],"ret":0,"out":[]}"#),
+        r#"line 2: "H_DANCE" is no call that is known"#
+    );
+    assert_eq!(
+        step(r#"{"t":"op","op":"H_READ","in":["0"],"ret":0,"out":[]}"#),
+        "line 2: H_READ has 2 arguments, not 1"
+    );
+    assert_eq!(
+        step(r#"{"t":"op","op":"H_READ","in":["0","x"],"ret":0,"out":[]}"#),
+        r#"line 2: "x" is no hexadecimal number"#
+    );
+    assert_eq!(
+        step(r#"{"t":"op","op":"H_READ","in":["0","1"],"out":[]}"#),
+        r#"line 2: "ret" is missing"#
+    );
+    assert_eq!(
+        step(r#"{"t":"write","buf":"123","count":1,"ret":0,"errno":0}"#),
+        "line 2: bytes that are no hexadecimal digits"
+    );
+}
+
+#[test]
+fn a_damaged_trace_is_one_line() {
+    let name = "hcall-traces/t_direct.hcalls.txt.xz";
+    let whole = std::fs::read(data(name)).unwrap();
+    let line = trace_error("half.txt.xz", whole.get(..whole.len() / 2).unwrap());
+    assert!(
+        line.ends_with("damaged, cut short or not xz (premature eof)"),
+        "{line}"
+    );
+    assert_eq!(
+        trace_error("a.txt", b""),
+        "no call about hashed page tables in 0 lines"
+    );
+    let good = "1 0 0 8 | 0 8 1 190 0 0 0 0 0 | 0 | 8 8 1 190 0 0 0 0 0";
+    assert_eq!(
+        trace_error("a.txt", format!("{good}\ngarbage\n").as_bytes()),
+        "line 2: 1 columns, not 4, nor 3 with NORET"
+    );
+    assert_eq!(
+        trace_error(
+            "a.txt",
+            good.replace("190 0 0 0 0 0 |", "190 0 0 0 0 |").as_bytes()
+        ),
+        "line 1: before the call: 8 registers, not 9"
+    );
+    assert_eq!(
+        trace_error("a.txt", good.replace("| 0 |", "| zero |").as_bytes()),
+        r#"line 1: "zero" is no hexadecimal number"#
+    );
+    assert_eq!(
+        trace_error("a.txt", good.replace("1 0 0 8", "1 0 8").as_bytes()),
+        "line 1: the first column is not SEQ NIP MSR OPCODE"
+    );
+    let unseen = "2 0 - 4 | 0 8 0 0 0 0 0 0 0 | NORET";
+    with_file("a.txt", format!("{good}\n{unseen}\n").as_bytes(), |path| {
+        let trace = Trace::load(path).unwrap();
+        assert_eq!(trace.calls.len(), 2);
+        assert_eq!(trace.memory(), Some(0x1000));
+    });
+}
+
+/// Every kind of answer, broken in one place, is found in that place.
+#[test]
+fn an_answer_that_is_not_the_recorded_one_is_found() {
+    let whole = head(&text("kvm-sequences/c01.jsonl.xz"), 300);
+    assert_eq!(again(&whole, Recorded::Power8).others, 0);
+    let broken = |call: &str, from: &str, to: &str| {
+        let mut done = false;
+        let lines = whole.lines().map(|line| {
+            let here = !done && line.contains(call) && line.contains(from);
+            done |= here;
+            if here {
+                line.replacen(from, to, 1)
+            } else {
+                line.to_owned()
+            }
+        });
+        let copy: Vec<String> = lines.collect();
+        let number = copy.iter().zip(whole.lines()).position(|(a, b)| a != b);
+        let outcome = again(&copy.join("\n"), Recorded::Power8);
+        let first = outcome.shown.first().map(|other| other.line);
+        assert_eq!(
+            first,
+            number.map(|number| number + 1),
+            "{call}: {:?}",
+            outcome.shown
+        );
+        assert!(number.is_some(), "{call}");
+    };
+    broken("H_ENTER", r#""ret":0"#, r#""ret":-6"#);
+    broken("H_READ", r#""out":[""#, r#""out":["1"#);
+    broken("H_REMOVE", r#""ret":-7"#, r#""ret":-4"#);
+    broken("H_PROTECT", r#""ret":0"#, r#""ret":-7"#);
+    broken("H_BULK_REMOVE", r#""out":["8"#, r#""out":["9"#);
+    broken("H_CLEAR_REF", r#""ret":-7"#, r#""ret":0"#);
+    broken(r#""fd":"F""#, "9", "8");
+    broken(r#""fd":"P""#, "9", "8");
+}
+
+#[test]
+fn a_trace_with_another_answer_or_table_is_found() {
+    let name = "hcall-traces/t_p8_idle.hcalls.txt.xz";
+    let whole = text(name);
+    let calls = whole.lines().filter(|line| line.contains(" 8 | 0 "));
+    let copy = calls.take(100).map(|line| format!("{line}\n"));
+    let copy: String = copy.collect();
+    let run = |copy: &str| {
+        with_file("copy.txt", copy.as_bytes(), |path| {
+            let trace = Trace::load(path).unwrap();
+            let store = host::store(&calls::layout(&trace, ORDER)).unwrap();
+            let mut host = Host::new(&store, Format::V3_0).unwrap();
+            calls::run(&mut host, &trace, ORDER, |_| {}).unwrap()
+        })
+    };
+    let mut outcome = run(&copy);
+    assert_eq!(outcome.differences, 0, "{:?}", outcome.shown);
+    let table = data("hcall-traces/t_p8_idle.htab.xz");
+    outcome
+        .hold_to(&formats::load(&table, None, None).unwrap())
+        .unwrap();
+    assert!(outcome.differences > 8000, "100 entries are not 8236");
+    let broken = copy.replacen("| 0 | ", "| fffffffffffffffa | ", 3);
+    assert_eq!(run(&broken).differences, 3);
+}
+
+/// What the user gets: the exit status and, for a file that is damaged, the line.
+#[test]
+fn the_commands_say_how_it_went() {
+    let terminal = Terminal::keeping();
+    let whole = head(&text("kvm-sequences/c01.jsonl.xz"), 40);
+    let run = |text: &str| {
+        with_file("copy.jsonl", text.as_bytes(), |path| {
+            let arguments = cli::Sequence {
+                file: path.to_owned(),
+                host: true,
+            };
+            command::sequence(&terminal, &arguments).unwrap()
+        })
+    };
+    assert!(run(&whole));
+    assert!(!run(&whole.replacen(r#""ret":0"#, r#""ret":-9"#, 1)));
+    let kept = terminal.kept();
+    assert!(
+        kept.contains("differ otherwise") && kept.contains("Differs"),
+        "{kept}"
+    );
+}
