@@ -4,6 +4,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use clap::Parser as _;
 use liblzma::read::XzDecoder;
 use realhpt::table::Format;
 
@@ -14,7 +15,7 @@ use super::memory::Memory;
 use super::outcome::Outcome;
 use super::trace::Trace;
 use super::{command, sequence};
-use crate::cli;
+use crate::cli::{Cli, Command};
 use crate::tables::formats;
 use crate::terminal::Terminal;
 use crate::workspace;
@@ -247,9 +248,14 @@ fn the_commands_say_how_it_went() {
     let whole = head(&text("kvm-sequences/c01.jsonl.xz"), 40);
     let run = |text: &str| {
         with_file("copy.jsonl", text.as_bytes(), |path| {
-            let arguments = cli::Sequence {
-                file: path.to_owned(),
-                host: true,
+            let line = [
+                Path::new("realhpt"),
+                Path::new("sequence"),
+                path,
+                Path::new("--host"),
+            ];
+            let Some(Command::Sequence(arguments)) = Cli::parse_from(line).command else {
+                panic!("sequence was not understood");
             };
             command::sequence(&terminal, &arguments).unwrap()
         })
