@@ -138,10 +138,6 @@ fn route<'m, M: Machine, P: Platform>(
         abi::H_READ => read::read(&mut call),
         abi::H_PROTECT => protect::protect(&call),
         abi::H_BULK_REMOVE => remove::bulk_remove(&mut call),
-        abi::H_BLOCK_REMOVE => block_remove::block_remove(&mut call),
-        abi::H_CLEAR_REF => clear::clear_ref(&mut call),
-        abi::H_CLEAR_MOD => clear::clear_mod(&mut call),
-        abi::H_PAGE_INIT => page_init::page_init(&call),
         abi::H_HPT_OPEN => stream::open(&mut call),
         abi::H_HPT_READ => stream::read(&mut call),
         abi::H_HPT_WRITE => stream::write(&mut call),
@@ -160,9 +156,32 @@ fn route<'m, M: Machine, P: Platform>(
             return (Status::Success, Next::Exit);
         }
         abi::H_REPORT => return console::report(&call, platform),
+        _ => seldom(system, platform, caller, token, frame),
+    };
+    (status, Next::Resume)
+}
+
+/// Calls that are made too seldom to be compared with on the way to the others.
+#[inline(never)]
+fn seldom<'m, M: Machine, P: Platform>(
+    system: &System<'m, M>,
+    platform: &P,
+    caller: &Partition<'m>,
+    token: u64,
+    frame: &mut Frame,
+) -> Status {
+    let mut call = Call {
+        system,
+        caller,
+        frame,
+    };
+    match token {
+        abi::H_CLEAR_REF => clear::clear_ref(&mut call),
+        abi::H_CLEAR_MOD => clear::clear_mod(&mut call),
+        abi::H_PAGE_INIT => page_init::page_init(&call),
+        abi::H_BLOCK_REMOVE => block_remove::block_remove(&mut call),
         _ => platform
             .extra(caller.description().lpid, frame)
             .unwrap_or(Status::Function),
-    };
-    (status, Next::Resume)
+    }
 }
