@@ -14,14 +14,36 @@
 
 use super::Call;
 use super::abi::{Flags, Status};
-use crate::addr::HostReal;
 use crate::arch::Machine;
 use crate::table::Table;
-use crate::table::hpte::{GuestR, GuestV, PageSize};
+use crate::table::hpte::{GuestR, GuestV};
 use crate::table::slot::{Claimed, Entry};
+
+/// Where the flags about the page's memory are: a test of one instruction leads past them all.
+const LOW_FLAGS: Flags = Flags::from_bits_retain(0xffff_ffff);
+
+/// The largest page that is zeroed or synchronised.
+const LARGEST_PREPARED: u64 = 64 << 10;
 
 #[inline(never)]
 pub(super) fn enter<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
+    if Flags::from_bits_retain(call.argument(0)).intersects(LOW_FLAGS) {
+        return enter_prepared(call);
+    }
+    make(call, |_, _| {})
+}
+
+/// The same with flags about the page's memory: apart, so that the way without them needs no room for calls.
+#[cold]
+#[inline(never)]
+fn enter_prepared<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
+    let flags = Flags::from_bits_retain(call.argument(0));
+    make(call, |machine, entry| prepare(machine, flags, entry))
+}
+
+/// Makes the entry that the arguments say. `prepare` comes before anyone can use it.
+#[inline(always)]
+fn make<M: Machine>(call: &mut Call<'_, '_, M>, prepare: impl FnOnce(&M, &Entry)) -> Status {
     let flags = Flags::from_bits_retain(call.argument(0));
     let table = call.caller.table();
     let v = GuestV::entered(call.argument(2));
@@ -34,9 +56,7 @@ pub(super) fn enter<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     match claim(table, ptex, exact) {
         Err(status) => status,
         Ok((ptex, claimed)) => {
-            if flags.intersects(LOW_FLAGS) {
-                prepare(&call.system.machine, flags, entry.size, entry.page);
-            }
+            prepare(&call.system.machine, &entry);
             claimed.publish(&call.system.machine, entry);
             call.put(0, ptex);
             Status::Success
@@ -44,18 +64,10 @@ pub(super) fn enter<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     }
 }
 
-/// Where the flags about the page's memory are: a test of one instruction leads past them all.
-const LOW_FLAGS: Flags = Flags::from_bits_retain(0xffff_ffff);
-
-/// The largest page that is zeroed or synchronised.
-const LARGEST_PREPARED: u64 = 64 << 10;
-
-/// Does with the memory of an entry, before anyone can use it through that entry, what the flags say.
-#[cold]
-#[inline(never)]
-fn prepare<M: Machine>(machine: &M, flags: Flags, size: PageSize, page: Option<HostReal>) {
-    let bytes = size.bytes();
-    let Some(page) = page.filter(|_| bytes <= LARGEST_PREPARED) else {
+/// Does with the memory of an entry what the flags say.
+fn prepare<M: Machine>(machine: &M, flags: Flags, entry: &Entry) {
+    let bytes = entry.size.bytes();
+    let Some(page) = entry.page.filter(|_| bytes <= LARGEST_PREPARED) else {
         return;
     };
     if flags.contains(Flags::ZERO_PAGE) {
@@ -69,6 +81,7 @@ fn prepare<M: Machine>(machine: &M, flags: Flags, size: PageSize, page: Option<H
 /// A free slot: exactly `ptex`, or the first one of its group. The occupied bitmap says which are free; that
 /// a bit is being set or cleared at this moment reads as a full group, as if the call had come earlier or
 /// later.
+#[inline(always)]
 fn claim<'t>(table: &'t Table<'_>, ptex: u64, exact: bool) -> Result<(u64, Claimed<'t>), Status> {
     let exact_slot = table.order().ptex(ptex).ok_or(Status::Parameter)?;
     if exact {

@@ -167,7 +167,7 @@ pub fn dispatch<'m, M: Machine, P: Platform>(
     next
 }
 
-/// The calls on the caller's own table and memory: those that may be made by proxy. None: the token is another's.
+/// The calls on a partition's table that are made all the time; none: the token is not one of theirs.
 #[inline]
 fn hpt<M: Machine>(call: &mut Call<'_, '_, M>, token: u64) -> Option<Status> {
     Some(match token {
@@ -176,10 +176,18 @@ fn hpt<M: Machine>(call: &mut Call<'_, '_, M>, token: u64) -> Option<Status> {
         abi::H_READ => read::read(call),
         abi::H_PROTECT => protect::protect(call),
         abi::H_BULK_REMOVE => remove::bulk_remove(call),
-        abi::H_BLOCK_REMOVE => block_remove::block_remove(call),
+        _ => return None,
+    })
+}
+
+/// The calls on a partition's table that are made too seldom to be compared with on the way to the others.
+#[inline(never)]
+fn hpt_seldom<M: Machine>(call: &mut Call<'_, '_, M>, token: u64) -> Option<Status> {
+    Some(match token {
         abi::H_CLEAR_REF => clear::clear_ref(call),
         abi::H_CLEAR_MOD => clear::clear_mod(call),
         abi::H_PAGE_INIT => page_init::page_init(call),
+        abi::H_BLOCK_REMOVE => block_remove::block_remove(call),
         _ => return None,
     })
 }
@@ -225,9 +233,11 @@ fn route<'m, M: Machine, P: Platform>(
             return (Status::Success, Next::Exit);
         }
         abi::H_REPORT => return console::report(&call, platform),
-        _ => platform
-            .extra(caller.description().lpid, frame)
-            .unwrap_or(Status::Function),
+        _ => hpt_seldom(&mut call, token).unwrap_or_else(|| {
+            platform
+                .extra(caller.description().lpid, frame)
+                .unwrap_or(Status::Function)
+        }),
     };
     (status, Next::Resume)
 }

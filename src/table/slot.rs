@@ -155,7 +155,7 @@ pub struct Claimed<'t>(Slot<'t>);
 impl Claimed<'_> {
     /// Makes `entry` the slot's entry, all but the `ptesync` that ends the sequence: for runs of entries
     /// that share one. Hardware may use the entry from here on.
-    #[inline]
+    #[inline(always)]
     pub fn place<M: Machine>(self, machine: &M, entry: Entry) -> Ptex {
         let Self(slot) = self;
         let format = slot.table.format();
@@ -175,7 +175,7 @@ impl Claimed<'_> {
     }
 
     /// Makes `entry` the slot's entry and notes the change.
-    #[inline]
+    #[inline(always)]
     pub fn publish<M: Machine>(self, machine: &M, entry: Entry) {
         let table = self.0.table;
         let ptex = self.place(machine, entry);
