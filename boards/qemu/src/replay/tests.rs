@@ -3,6 +3,7 @@
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use liblzma::read::XzDecoder;
 use realhpt::table::Format;
@@ -15,6 +16,7 @@ use super::outcome::Outcome;
 use super::trace::Trace;
 use super::{command, sequence};
 use crate::cli;
+use crate::machine::Kind;
 use crate::tables::formats;
 use crate::terminal::Terminal;
 use crate::workspace;
@@ -249,7 +251,9 @@ fn the_commands_say_how_it_went() {
         with_file("copy.jsonl", text.as_bytes(), |path| {
             let arguments = cli::Sequence {
                 file: path.to_owned(),
+                machine: Kind::Powernv9,
                 host: true,
+                timeout: Duration::ZERO,
             };
             command::sequence(&terminal, &arguments).unwrap()
         })
