@@ -221,6 +221,7 @@ fn manifest(images: &Images) -> anyhow::Result<Manifest> {
             label: label.to_owned(),
             memory: 64 << 20,
             order: 18,
+            max_order: None,
             privileges: Vec::new(),
             guest: Some(guest.clone()),
             start: false,

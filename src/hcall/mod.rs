@@ -8,12 +8,14 @@
 //! Handlers are kept out of line, so that none saves and restores the registers that another one needs.
 
 pub mod abi;
+mod clear_hpt;
 mod console;
 mod enter;
 mod partition;
 mod protect;
 mod read;
 mod remove;
+mod resize;
 mod stream;
 
 use abi::{ReportKind, Status};
@@ -53,6 +55,8 @@ impl Frame {
 pub enum Next {
     /// It goes on.
     Resume,
+    /// It goes on, on another table: the board has the processor walk that one first.
+    Reload,
     /// It gives up the rest of its slice, and goes on later.
     Cede,
     /// Its partition has ended.
@@ -135,6 +139,9 @@ fn route<'m, M: Machine, P: Platform>(
         abi::H_READ => read::read(&mut call),
         abi::H_PROTECT => protect::protect(&call),
         abi::H_BULK_REMOVE => remove::bulk_remove(&mut call),
+        abi::H_CLEAR_HPT => clear_hpt::clear_hpt(&call),
+        abi::H_RESIZE_HPT_PREPARE => resize::prepare(&call),
+        abi::H_RESIZE_HPT_COMMIT => return resize::commit(&call),
         abi::H_HPT_OPEN => stream::open(&mut call),
         abi::H_HPT_READ => stream::read(&mut call),
         abi::H_HPT_WRITE => stream::write(&mut call),

@@ -9,6 +9,9 @@
 //! A write to the table (restore, reset, a call by proxy) registers itself with [`Control::begin_write`] and
 //! is refused while the partition runs; start and resume are refused while a write is in flight. Both are
 //! decided under one lock, so there is no moment between check and act.
+//!
+//! A call that replaces the table holds the partition ([`Control::hold`]): whatever its state is, it stays so,
+//! and none of its other vCPUs is in guest state or in a call.
 
 use crate::addr::GuestReal;
 use crate::hcall::abi::{State, Status};
@@ -42,10 +45,19 @@ struct Inner {
     start: Option<Start>,
     /// Writes in flight.
     writes: u32,
+    /// One of its vCPUs, or a call by proxy, holds it.
+    held: bool,
     exit_code: u64,
     generation: u64,
     /// Where a reset goes on, while one is under way.
     reset_at: Option<u64>,
+}
+
+impl Inner {
+    /// Whether its table is someone's who does not want it to run.
+    const fn is_taken(&self) -> bool {
+        self.writes != 0 || self.held || self.reset_at.is_some()
+    }
 }
 
 /// The control of one partition.
@@ -59,6 +71,24 @@ pub struct Writing<'c>(&'c Control);
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
         self.0.0.lock().writes -= 1;
+    }
+}
+
+/// A partition that is held: it goes on when this is dropped.
+#[derive(Debug)]
+#[must_use = "the partition goes on when this is dropped"]
+pub struct Held<'c>(&'c Control);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.0.lock().held = false;
+    }
+}
+
+impl Held<'_> {
+    /// Gives the table another generation: it was replaced.
+    pub(super) fn renew(&self) {
+        self.0.0.lock().generation += 1;
     }
 }
 
@@ -77,6 +107,7 @@ impl Control {
             quiet: Quiet::No,
             start: None,
             writes: 0,
+            held: false,
             exit_code: 0,
             generation: 1,
             reset_at: None,
@@ -95,7 +126,7 @@ impl Control {
         self.0.lock().exit_code
     }
 
-    /// The generation of its table: another one after each reset.
+    /// The generation of its table: another one after each reset and each replacement.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.0.lock().generation
@@ -104,15 +135,30 @@ impl Control {
     /// Registers a write to the table.
     ///
     /// # Errors
-    /// [`Status::Busy`] while the partition runs or is being reset.
+    /// [`Status::Busy`] while the partition runs, is held or is being reset.
     pub fn begin_write(&self) -> Result<Writing<'_>, Status> {
         let mut inner = self.0.lock();
-        if inner.state == State::Running || inner.reset_at.is_some() {
+        if inner.state == State::Running || inner.held || inner.reset_at.is_some() {
             return Err(Status::Busy);
         }
         inner.writes += 1;
         drop(inner);
         Ok(Writing(self))
+    }
+
+    /// Holds the partition for its vCPU number `by`, or for a call by proxy while it does not run: returns when none
+    /// of its other vCPUs is in guest state or in a call. None if it is held already, or another write is in
+    /// flight. (A running partition has no writes in flight; a call by proxy is one.)
+    pub fn hold(&self, by: usize) -> Option<Held<'_>> {
+        // It is its only one, so no other has to be waited for.
+        let _ = by;
+        let mut inner = self.0.lock();
+        if inner.held || inner.writes > 1 || inner.reset_at.is_some() {
+            return None;
+        }
+        inner.held = true;
+        drop(inner);
+        Some(Held(self))
     }
 
     /// Lets a stopped partition run, after `prepare` has made its table ready.
@@ -125,7 +171,7 @@ impl Control {
         prepare: impl FnOnce() -> Result<(), Status>,
     ) -> Result<(), Status> {
         let mut inner = self.0.lock();
-        if inner.state != State::Stopped || inner.writes != 0 || inner.reset_at.is_some() {
+        if inner.state != State::Stopped || inner.is_taken() {
             return Err(Status::Busy);
         }
         prepare()?;
@@ -164,7 +210,7 @@ impl Control {
     /// [`Status::Busy`] if it is not paused or a write is in flight.
     pub fn resume(&self) -> Result<(), Status> {
         let mut inner = self.0.lock();
-        if inner.state != State::Paused || inner.writes != 0 || inner.reset_at.is_some() {
+        if inner.state != State::Paused || inner.is_taken() {
             return Err(Status::Busy);
         }
         (inner.state, inner.quiet) = (State::Running, Quiet::No);
@@ -187,7 +233,7 @@ impl Control {
     pub fn reset(&self, clear: impl FnOnce(u64) -> Option<u64>) -> Result<(), Status> {
         let from = {
             let mut inner = self.0.lock();
-            if inner.state == State::Running || inner.writes != 0 {
+            if inner.state == State::Running || inner.writes != 0 || inner.held {
                 return Err(Status::Busy);
             }
             inner.writes += 1;
@@ -257,6 +303,31 @@ mod tests {
             (control.generation(), control.state(), control.exit_code()),
             (2, State::Stopped, 0)
         );
+    }
+
+    #[test]
+    fn what_is_held_stays_as_it_is() {
+        let control = Control::new();
+        let held = control.hold(0).unwrap();
+        assert!(control.hold(1).is_none());
+        assert_eq!(control.begin_write().unwrap_err(), Status::Busy);
+        assert_eq!(
+            control.reset(|_| panic!("reset under a hold")),
+            Err(Status::Busy)
+        );
+        assert_eq!(
+            control.start(START, || panic!("started under a hold")),
+            Err(Status::Busy)
+        );
+        drop(held);
+        // One write may be the holder's own, by proxy; two are not.
+        let writing = control.begin_write().unwrap();
+        drop(control.hold(0).unwrap());
+        let another = control.begin_write().unwrap();
+        assert!(control.hold(0).is_none());
+        drop((writing, another));
+        assert_eq!(control.start(START, || Ok(())), Ok(()));
+        drop(control.hold(0).unwrap());
     }
 
     #[test]

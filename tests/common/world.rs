@@ -37,6 +37,8 @@ pub(crate) const CLIENT_WINDOW: (u64, u64, u64) = (1 << 32, AGENT_MEMORY, 1 << 1
 pub(crate) struct Spec {
     pub(crate) lpid: u16,
     pub(crate) order: u32,
+    /// What it may resize its table to.
+    pub(crate) max_order: Option<u32>,
     pub(crate) privileges: Privileges,
     /// Guest address, host address, bytes.
     pub(crate) regions: Vec<(u64, u64, u64)>,
@@ -48,6 +50,7 @@ impl Spec {
         Self {
             lpid: AGENT,
             order: 18,
+            max_order: None,
             privileges: Privileges::CONTROL | Privileges::REPORT,
             regions: vec![(0, 0, AGENT_MEMORY)],
         }
@@ -59,8 +62,17 @@ impl Spec {
         Self {
             lpid: CLIENT,
             order,
+            max_order: None,
             privileges: Privileges::empty(),
             regions,
+        }
+    }
+
+    /// The same with a table that may be resized up to this order.
+    pub(crate) fn resizable(self, max_order: u32) -> Self {
+        Self {
+            max_order: Some(max_order),
+            ..self
         }
     }
 
@@ -73,25 +85,32 @@ impl Spec {
     }
 }
 
+/// The zeroed memory of one table: the HPT, and what stands beside it.
+type Area = (Vec<BeDword>, Vec<AtomicU64>);
+
 /// The zeroed memory of the partitions' tables.
 #[derive(Debug)]
 pub(crate) struct Store {
     specs: Vec<Spec>,
-    memory: Vec<(Vec<BeDword>, Vec<AtomicU64>)>,
+    memory: Vec<(Area, Option<Area>)>,
 }
 
 impl Store {
     /// Memory for these partitions.
     pub(crate) fn new(specs: &[Spec]) -> Self {
+        let area = |order: Order, words: u64| {
+            let hpt = (0..2 * order.slots()).map(|_| BeDword::new(0)).collect();
+            let beside = (0..words).map(|_| AtomicU64::new(0)).collect();
+            (hpt, beside)
+        };
         let memory = specs
             .iter()
             .map(|spec| {
-                let order = Order::new(spec.order).unwrap();
-                let hpt = (0..2 * order.slots()).map(|_| BeDword::new(0)).collect();
-                let beside = (0..Memory::words_beside(order))
-                    .map(|_| AtomicU64::new(0))
-                    .collect();
-                (hpt, beside)
+                let order = Order::new(spec.max_order.unwrap_or(spec.order)).unwrap();
+                let spare = spec
+                    .max_order
+                    .map(|_| area(order, Memory::words_beside_spare(order)));
+                (area(order, Memory::words_beside(order)), spare)
             })
             .collect();
         Self {
@@ -215,7 +234,7 @@ impl<'s, M: Machine> World<'s, M> {
     /// `machine` with the store's partitions, none of them started.
     pub(crate) fn on(machine: M, store: &'s Store, format: Format) -> Self {
         let mut system = System::new(machine);
-        for (spec, (hpt, beside)) in store.specs.iter().zip(&store.memory) {
+        for (spec, ((hpt, beside), spare)) in store.specs.iter().zip(&store.memory) {
             let mut regions = Regions::new();
             for &(guest, host, size) in &spec.regions {
                 let region = Region::new(GuestReal::new(guest), HostReal::new(host), size).unwrap();
@@ -230,7 +249,12 @@ impl<'s, M: Machine> World<'s, M> {
                 entry: GuestReal::new(0x100),
             };
             let order = Order::new(spec.order).unwrap();
-            let memory = Memory::new(order, hpt, beside).unwrap();
+            let largest = spec.max_order.map_or(order, |max| Order::new(max).unwrap());
+            let mut memory = Memory::new(largest, hpt, beside).unwrap();
+            if let Some((hpt, beside)) = spare {
+                memory = memory.with_spare(hpt, beside).unwrap();
+            }
+            let memory = memory.holding(order).unwrap();
             assert!(
                 system
                     .add(Partition::new(description, format, memory))

@@ -86,6 +86,8 @@ pub fn handle(
             return Outcome::Enter;
         }
         answer::POWER_OFF => return Outcome::PowerOff,
+        // The next turn begins with loading its translation.
+        answer::RELOAD => return Outcome::SliceOver,
         vector::HDEC => return Outcome::SliceOver,
         vector::HDSI | vector::HISI => {
             if let Answer::Interrupt(interrupt) =

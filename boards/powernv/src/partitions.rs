@@ -6,7 +6,7 @@ use realhpt::hcall::abi::Privileges;
 use realhpt::lpar::{Description, Partition};
 use realhpt::memory::{Region, Regions};
 use realhpt::sync::{AtomicU64, BeDword};
-use realhpt::table::{Format, Memory};
+use realhpt::table::{Format, Memory, Order};
 
 use crate::board::Machine;
 use crate::layout::{Error, Layout, Range};
@@ -73,18 +73,24 @@ pub fn make(
 }
 
 fn one(entry: &Entry<'static>, isa: Isa, layout: &mut Layout) -> Result<Partition<'static>, Error> {
-    let order = entry.order;
-    // SAFETY: both are transparent over an atomic u64, which zero is one of.
-    let hpt: &[BeDword] = unsafe { place::doublewords(layout, order.slots() * 2, order.bytes())? };
-    // SAFETY: as above.
-    let beside: &[AtomicU64] =
-        unsafe { place::doublewords(layout, Memory::words_beside(order), place::BLOCK)? };
+    let order = entry.max_order.unwrap_or(entry.order);
+    let (hpt, beside) = area(layout, order, Memory::words_beside(order))?;
+    let spare = entry
+        .max_order
+        .map(|order| area(layout, order, Memory::words_beside_spare(order)))
+        .transpose()?;
     let own = place::zeroed(layout, entry.memory, ALIGNMENT)?;
     // SAFETY: the manifest says that the image is not larger than the memory.
     unsafe { place::copy(entry.image, own) };
 
     let unfit = || Error::NotFree(own);
-    let memory = Memory::new(order, hpt, beside).ok_or_else(unfit)?;
+    let mut memory = Memory::new(order, hpt, beside).ok_or_else(unfit)?;
+    if let Some((hpt, beside)) = spare {
+        memory = memory
+            .with_spare(hpt, beside)
+            .and_then(|memory| memory.holding(entry.order))
+            .ok_or_else(unfit)?;
+    }
     let mut regions = Regions::new();
     let region = Region::new(GuestReal::new(0), HostReal::new(own.start), own.size());
     for region in region.into_iter().chain(entry.shared) {
@@ -107,14 +113,28 @@ fn one(entry: &Entry<'static>, isa: Isa, layout: &mut Layout) -> Result<Partitio
     Ok(partition)
 }
 
+/// Zeroed memory for a table of this order, and for `words` doublewords beside it.
+fn area(
+    layout: &mut Layout,
+    order: Order,
+    words: u64,
+) -> Result<(&'static [BeDword], &'static [AtomicU64]), Error> {
+    // SAFETY: transparent over an atomic u64, which zero is one of.
+    let hpt = unsafe { place::doublewords(layout, order.slots() * 2, order.bytes())? };
+    // SAFETY: zero is an atomic u64.
+    let beside = unsafe { place::doublewords(layout, words, place::BLOCK)? };
+    Ok((hpt, beside))
+}
+
 fn show(entry: &Entry<'_>, partition: &Partition<'_>, hpt: &[BeDword], own: Range) {
     defmt::info!(
-        "partition {=u16} {=str}: {=u64} MiB at {=u64:#x}, HPT of order {=u32} at {=u64:#x} and {=u64} bytes beside it, privileges: {=str}",
+        "partition {=u16} {=str}: {=u64} MiB at {=u64:#x}, HPT of order {=u32} (at most {=u32}) at {=u64:#x} and {=u64} bytes beside it, privileges: {=str}",
         entry.lpid.raw(),
         entry.name,
         own.size() >> 20,
         own.start,
         entry.order.raw(),
+        entry.max_order.unwrap_or(entry.order).raw(),
         hpt.as_ptr().addr() as u64,
         partition.bytes_beside(),
         match (

@@ -36,6 +36,7 @@ pub(crate) mod answer {
     pub(crate) const CEDE: u64 = 1;
     pub(crate) const EXIT: u64 = 2;
     pub(crate) const POWER_OFF: u64 = 3;
+    pub(crate) const RELOAD: u64 = 4;
 }
 
 /// The way of a hypercall: from the vector's registers to the engine.
@@ -60,6 +61,7 @@ unsafe extern "C" fn hypercall<E: Extension>(cpu: *mut Cpu, srr1: u64) -> u64 {
         Next::Resume => answer::RESUME,
         Next::Cede => answer::CEDE,
         Next::Exit => answer::EXIT,
+        Next::Reload => answer::RELOAD,
         Next::PowerOff => answer::POWER_OFF,
     }
 }
