@@ -76,6 +76,8 @@ struct Lap {
     blocked: bool,
     /// A place became free.
     freed: bool,
+    /// Prepares that it took.
+    pieces: u32,
 }
 
 /// How far a pending resize is.
@@ -215,6 +217,7 @@ impl Partition<'_> {
         }
         if let Some(reader) = resize.follower(self)? {
             let lap = &mut resize.lap;
+            lap.pieces += 1;
             let over = follow(rehash.old, &reader, &mut budget, |slot, budget| {
                 carry_again(&rehash, machine, slot, budget, lap) == Carried::Done
             });
@@ -289,12 +292,13 @@ impl Pending {
     }
 
     fn end_lap(&mut self) {
-        let Lap { blocked, freed } = core::mem::take(&mut self.lap);
-        // What became free may be what was wanted before that.
-        self.blocked = blocked && !freed;
+        let lap = core::mem::take(&mut self.lap);
+        // What became free may be what was wanted before that; and what changed in the middle of the lap may be
+        // what was in the way at its beginning.
+        self.blocked = lap.blocked && !lap.freed && lap.pieces == 1;
         self.step = match self.step {
             Step::Following(laps) if laps > 1 => Step::Following(laps - 1),
-            _ if blocked && freed => Step::Following(1),
+            _ if lap.blocked && !self.blocked => Step::Following(1),
             _ => Step::Ready,
         };
     }
