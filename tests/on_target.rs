@@ -24,7 +24,7 @@ use realhpt_qemu::tables::formats::Format;
 use realhpt_qemu::terminal::Terminal;
 use realhpt_qemu::verdict::Case;
 use realhpt_qemu::{roundtrip, setup, workspace};
-use realhpt_suite::{CASES, partition};
+use realhpt_suite::{CASES, order, partition};
 
 /// Package of the suite.
 const PACKAGE: &str = "realhpt-suite";
@@ -220,8 +220,8 @@ fn manifest(images: &Images) -> anyhow::Result<Manifest> {
             lpid: u32::try_from(lpid)?,
             label: label.to_owned(),
             memory: 64 << 20,
-            order: 18,
-            max_order: None,
+            order: order::FIRST,
+            max_order: (lpid == partition::VICTIM).then_some(order::LARGEST),
             privileges: Vec::new(),
             guest: Some(guest.clone()),
             start: false,

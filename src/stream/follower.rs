@@ -17,8 +17,8 @@ const WORD_WORK: u64 = 40;
 const SHARE_WORK: u64 = 100;
 
 /// Goes on with the lap that the reader is in: gives `show` one slot after the other; whether the lap is over.
-/// `show` says whether it is done with the slot, and spends what that took. A word of slots is begun while there
-/// is work left.
+/// `show` says whether it is done with the slot, and spends what that took. A slot is shown while there is work
+/// left.
 pub(crate) fn follow(
     table: &Table<'_>,
     reader: &InUse<'_, '_>,
@@ -57,13 +57,21 @@ fn occupied(
     budget: &mut Budget,
     show: &mut impl FnMut(u64, &mut Budget) -> bool,
 ) -> u64 {
-    for word in slots.start / WORD..slots.end / WORD {
-        if !budget.spend(WORD_WORK) {
-            return word * WORD;
+    let mut cursor = slots.start;
+    while cursor < slots.end {
+        let (word, bit) = (cursor / WORD, cursor % WORD);
+        let shown = if budget.spend(WORD_WORK) {
+            let occupied = table.occupied().word(word) & !0 << bit;
+            show_word(reader, word, occupied, budget, show)
+        } else {
+            bit
+        };
+        cursor = word * WORD + shown;
+        if shown < WORD {
+            break;
         }
-        show_word(reader, word, table.occupied().word(word), budget, show);
     }
-    slots.end
+    cursor
 }
 
 /// Shows the changed slots of a block, or of the rest of it; where it stopped.
@@ -91,24 +99,37 @@ fn changed(
             break;
         };
         let _ = budget.spend(shared_out * SHARE_WORK);
-        show_word(reader, word, marks, budget, show);
+        let shown = show_word(reader, word, marks, budget, show);
+        if shown < WORD {
+            reader.put_back(word, marks & !0 << shown);
+            return word * WORD + shown;
+        }
         cursor = (word + 1) * WORD;
     }
     slots.end
 }
 
-/// Shows slots of a word, and keeps the marks of those that are to be shown again.
+/// Shows slots of a word, and keeps the marks of those that are to be shown again; the bit that it stopped at for
+/// want of work, or [`WORD`].
 fn show_word(
     reader: &InUse<'_, '_>,
     word: u64,
     slots: u64,
     budget: &mut Budget,
     show: &mut impl FnMut(u64, &mut Budget) -> bool,
-) {
-    let again = ones(slots)
-        .filter(|bit| !show(word * WORD + bit, budget))
-        .fold(0, |again, bit| again | 1 << bit);
+) -> u64 {
+    let (mut again, mut stopped) = (0, WORD);
+    for bit in ones(slots) {
+        if budget.is_spent() {
+            stopped = bit;
+            break;
+        }
+        if !show(word * WORD + bit, budget) {
+            again |= 1 << bit;
+        }
+    }
     if again != 0 {
         reader.put_back(word, again);
     }
+    stopped
 }

@@ -38,6 +38,11 @@ impl Budget {
         Self(u64::MAX)
     }
 
+    /// Whether there is none left.
+    pub(crate) const fn is_spent(&self) -> bool {
+        self.0 == 0
+    }
+
     /// How many pieces of `work` may still be begun.
     #[inline]
     pub(crate) const fn pieces(&self, work: u64) -> u64 {

@@ -18,6 +18,7 @@ fn nasty() -> impl Strategy<Value = u64> {
         2 => (0..0x1_0000u64).prop_map(|at| at * 8),
         1 => Just(1 << 24 | 2 << 8),
         1 => Just(1 << 24 | 2 << 8 | 0xff),
+        1 => 17..20u64,
         1 => any::<u64>(),
     ]
 }
@@ -32,6 +33,9 @@ fn junk_in_every_register_is_answered() {
         abi::H_READ,
         abi::H_PROTECT,
         abi::H_BULK_REMOVE,
+        abi::H_CLEAR_HPT,
+        abi::H_RESIZE_HPT_PREPARE,
+        abi::H_RESIZE_HPT_COMMIT,
         abi::H_HPT_OPEN,
         abi::H_HPT_READ,
         abi::H_HPT_WRITE,

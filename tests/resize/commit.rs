@@ -282,7 +282,7 @@ fn a_prepare_is_bounded_and_so_are_the_prepares() {
             let status = prepare(&world, order);
             // One eieio for each entry that is carried over.
             let carried = world.system.machine.recorded().len();
-            assert!(carried <= 160, "{carried} entries in one call");
+            assert!(carried <= 90, "{carried} entries in one call");
             calls += 1;
             if status == Status::Success {
                 break;

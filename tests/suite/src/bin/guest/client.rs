@@ -6,8 +6,9 @@ use core::arch::asm;
 
 use realhpt_pseries::{
     abi::{
-        H_BULK_REMOVE, H_ENTER, H_LPAR_EXIT, H_LPAR_PAUSE, H_LPAR_RESET, H_LPAR_RESUME,
-        H_LPAR_START, H_PROTECT, H_READ, H_REMOVE, H_REPORT, LPAR_SELF, OpenFlags, Status,
+        H_BULK_REMOVE, H_CLEAR_HPT, H_ENTER, H_LPAR_EXIT, H_LPAR_PAUSE, H_LPAR_RESET,
+        H_LPAR_RESUME, H_LPAR_START, H_PROTECT, H_READ, H_REMOVE, H_REPORT, LPAR_SELF, OpenFlags,
+        Status,
     },
     cpu::Msr,
     hcall::{self, hcall, hpt_read, hpt_write},
@@ -22,7 +23,7 @@ use realhpt_suite::{job, partition, raw};
 
 use crate::{
     bench::{Bench, POOL, load, store, store_real},
-    cases::{enter::outside, faults, switches},
+    cases::{enter::outside, faults, resize, switches},
     code,
     registers::{self, Sprs, State},
     stream::{READ, WRITE, first_pass, read_piece},
@@ -104,6 +105,8 @@ fn run(bench: &mut Bench<'_>) -> Outcome<u64> {
         job::NO_REAL_MODE => no_real_mode(bench),
         job::NO_VECTORS => no_vectors(),
         job::RANDOM => random(),
+        job::RESIZE => resize::resize_own_table(bench),
+        job::CLEAR => resize::clear_own_table(bench),
         unknown => same("job", 0, unknown),
     }?;
     Ok(0)
@@ -305,7 +308,14 @@ fn every_token(bench: &Bench<'_>) -> Outcome {
         1 << 63,
         u64::MAX,
     ];
-    let ends = [H_ENTER, H_REMOVE, H_PROTECT, H_BULK_REMOVE, H_LPAR_EXIT];
+    let ends = [
+        H_ENTER,
+        H_REMOVE,
+        H_PROTECT,
+        H_BULK_REMOVE,
+        H_CLEAR_HPT,
+        H_LPAR_EXIT,
+    ];
     let mut random = Random(0x70cc);
     for token in (0..0x400)
         .chain(0xf000..0xf200)
