@@ -157,6 +157,8 @@ fn everybody_is_told_the_order_and_a_reset_begins_with_the_first_one() {
         // A slot of the larger table that it was is none of this one.
         let slots = 1 << 16;
         assert_eq!(enter(&world, slots, (0x1_0001, 2)), Status::Parameter);
+        let beyond = Order::new(22).unwrap().ptex(slots).unwrap();
+        assert!(world.client().table().slot(beyond).is_none());
         assert_eq!(prepare_all(&world, 22), Status::Success);
         assert_eq!(world.control(abi::H_LPAR_RESET, CLIENT), Status::Success);
         assert_eq!(told(), 19);

@@ -178,6 +178,7 @@ fn what_is_cleared_is_not_carried_over() {
     assert_eq!(commit(&world, 22), Status::Success);
     assert_eq!(world.image(CLIENT).len(), left.len());
     // The clearing begins anew with the new table.
+    assert_eq!(enter(&world, 0, (0x1001, 0x12)), Status::Success);
     clear_all(&world);
     assert_eq!(world.image(CLIENT).len(), 1);
 }

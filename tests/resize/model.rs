@@ -250,7 +250,11 @@ impl Model<'_> {
         }
         let table = self.world.client().table();
         let occupied: u32 = (0..table.order().slots() / 64)
-            .map(|word| table.occupied().word(word).count_ones())
+            .map(|word| {
+                let occupied = table.occupied().word(word);
+                assert_eq!(table.unsettled().word(word) & !occupied, 0);
+                occupied.count_ones()
+            })
             .sum();
         assert_eq!(occupied as usize, self.entries.len());
     }
