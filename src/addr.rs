@@ -69,6 +69,9 @@ address! {
 pub struct Lpid(u16);
 
 impl Lpid {
+    /// The hypervisor itself.
+    pub const HYPERVISOR: Self = Self(0);
+
     /// The LPID `raw`.
     #[must_use]
     pub const fn new(raw: u16) -> Self {

@@ -53,6 +53,31 @@ impl<T> Mutex<T> {
     }
 }
 
+/// A number that changes only while no other processor is at what it is about: a lock or the hold of a partition
+/// orders the change. So it is none of loom's atomics, each access to which is one more thing to explore.
+#[derive(Debug)]
+pub struct Steady(core::sync::atomic::AtomicU64);
+
+impl Steady {
+    /// The number `value`.
+    #[must_use]
+    pub const fn new(value: u64) -> Self {
+        Self(core::sync::atomic::AtomicU64::new(value))
+    }
+
+    /// The number.
+    #[inline]
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(core::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Changes it.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, core::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 /// A doubleword that hardware reads: big-endian in memory on every machine, so that the bytes of a table are
 /// the same on target and in a test on a little-endian host.
 #[derive(Debug)]

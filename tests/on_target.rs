@@ -26,7 +26,7 @@ use realhpt_qemu::tables::formats::Format;
 use realhpt_qemu::terminal::Terminal;
 use realhpt_qemu::verdict::Case;
 use realhpt_qemu::{roundtrip, setup, workspace};
-use realhpt_suite::{CASES, partition};
+use realhpt_suite::{CASES, order, partition};
 
 /// Package of the suite.
 const PACKAGE: &str = "realhpt-suite";
@@ -243,7 +243,8 @@ fn manifest(images: &Images) -> anyhow::Result<Manifest> {
             label: label.to_owned(),
             memory: 64 << 20,
             regions: Vec::new(),
-            order: 18,
+            order: order::FIRST,
+            max_order: (lpid == partition::VICTIM).then_some(order::LARGEST),
             privileges: Vec::new(),
             guest: Some(guest.clone()),
             start: false,

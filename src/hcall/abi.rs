@@ -69,6 +69,12 @@ pub const H_BULK_REMOVE: u64 = 0x124;
 pub const H_BLOCK_REMOVE: u64 = 0x328;
 /// H_PAGE_INIT.
 pub const H_PAGE_INIT: u64 = 0x2c;
+/// H_CLEAR_HPT: removes all entries but the VRMA's. H_CONTINUE: call again.
+pub const H_CLEAR_HPT: u64 = 0x358;
+/// H_RESIZE_HPT_PREPARE.
+pub const H_RESIZE_HPT_PREPARE: u64 = 0x36c;
+/// H_RESIZE_HPT_COMMIT.
+pub const H_RESIZE_HPT_COMMIT: u64 = 0x370;
 /// H_GET_TERM_CHAR.
 pub const H_GET_TERM_CHAR: u64 = 0x54;
 /// H_PUT_TERM_CHAR.
@@ -132,6 +138,8 @@ pub enum Status {
     NotAvailable = 3,
     Partial = 5,
     Continue = 18,
+    LongBusyOrder1Msec = 9900,
+    LongBusyOrder100Msec = 9902,
     Hardware = -1,
     Function = -2,
     Privilege = -3,
@@ -149,8 +157,9 @@ impl Status {
     #[must_use]
     pub fn from_raw(raw: u64) -> Option<Self> {
         use Status::{
-            Authority, Busy, Closed, Continue, Function, Hardware, NoMem, NotAvailable, NotFound,
-            Parameter, Partial, Privilege, PtegFull, Resource, Success, TooBig,
+            Authority, Busy, Closed, Continue, Function, Hardware, LongBusyOrder1Msec,
+            LongBusyOrder100Msec, NoMem, NotAvailable, NotFound, Parameter, Partial, Privilege,
+            PtegFull, Resource, Success, TooBig,
         };
         [
             Success,
@@ -159,6 +168,8 @@ impl Status {
             NotAvailable,
             Partial,
             Continue,
+            LongBusyOrder1Msec,
+            LongBusyOrder100Msec,
             Hardware,
             Function,
             Privilege,

@@ -10,6 +10,7 @@
 pub mod abi;
 mod block_remove;
 mod clear;
+mod clear_hpt;
 mod console;
 mod enter;
 mod page_init;
@@ -18,6 +19,7 @@ mod protect;
 mod proxy;
 mod read;
 mod remove;
+mod resize;
 mod stream;
 mod vcpu;
 
@@ -59,6 +61,8 @@ impl Frame {
 pub enum Next {
     /// It goes on.
     Resume,
+    /// It goes on, on another table: the board has the processor walk that one first.
+    Reload,
     /// It gives up the rest of its slice, and goes on when it is prodded, or earlier.
     Cede,
     /// It gives up the rest of its slice.
@@ -121,6 +125,11 @@ struct Call<'c, 'm, M: Machine> {
 }
 
 impl<M: Machine> Call<'_, '_, M> {
+    /// The calling vCPU's number; none, if the call is made for the partition by another.
+    fn vcpu(&self) -> Option<usize> {
+        (self.seat.vcpu != Seat::NOBODY).then_some(self.seat.vcpu as usize)
+    }
+
     /// The CPU's number.
     const fn cpu(&self) -> usize {
         self.seat.cpu as usize
@@ -188,6 +197,9 @@ fn hpt_seldom<M: Machine>(call: &mut Call<'_, '_, M>, token: u64) -> Option<Stat
         abi::H_CLEAR_MOD => clear::clear_mod(call),
         abi::H_PAGE_INIT => page_init::page_init(call),
         abi::H_BLOCK_REMOVE => block_remove::block_remove(call),
+        abi::H_CLEAR_HPT => clear_hpt::clear_hpt(call),
+        abi::H_RESIZE_HPT_PREPARE => resize::prepare(call),
+        abi::H_RESIZE_HPT_COMMIT => resize::commit(call),
         _ => return None,
     })
 }
@@ -233,11 +245,15 @@ fn route<'m, M: Machine, P: Platform>(
             return (Status::Success, Next::Exit);
         }
         abi::H_REPORT => return console::report(&call, platform),
-        _ => hpt_seldom(&mut call, token).unwrap_or_else(|| {
-            platform
+        _ => match hpt_seldom(&mut call, token) {
+            Some(Status::Success) if token == abi::H_RESIZE_HPT_COMMIT => {
+                return (Status::Success, Next::Reload);
+            }
+            Some(status) => status,
+            None => platform
                 .extra(caller.description().lpid, frame)
-                .unwrap_or(Status::Function)
-        }),
+                .unwrap_or(Status::Function),
+        },
     };
     (status, Next::Resume)
 }

@@ -74,7 +74,7 @@ fn try_hcall<M: Machine>(call: &Call<'_, '_, M>) -> Result<(), Status> {
     };
     let status = hpt(&mut proxied, token).or_else(|| hpt_seldom(&mut proxied, token));
     frame.regs[0] = status.unwrap_or(Status::Function).raw();
-    let _ = (0..ROUNDS).any(|_| target.readers().share_out(target.table()));
+    let _ = (0..ROUNDS).any(|_| target.readers().share_out(target.tables()));
     drop(writing);
     for (register, at) in frame.regs.into_iter().zip(places) {
         machine.store(at, register);

@@ -121,9 +121,10 @@ fn try_open<M: Machine>(call: &mut Call<'_, '_, M>) -> Result<(), Status> {
     } else {
         let own = call.caller.description();
         let spare = Partition::reserved_readers(own.privileges);
-        let (slot, serial) = target
-            .readers()
-            .open(table, own.lpid, generation, flags, start, spare)?;
+        let (slot, serial) =
+            target
+                .readers()
+                .open(target.tables(), own.lpid, generation, flags, start, spare)?;
         Handle {
             serial,
             lpid,
@@ -188,6 +189,10 @@ fn try_write<M: Machine>(call: &mut Call<'_, '_, M>) -> Result<(), Status> {
     }
     let buffer = buffer?;
     let writing = target.control().begin_write()?;
+    // Replaced in between: from here on it cannot be.
+    if slot.generation != target.control().generation() {
+        return Err(Status::Closed);
+    }
     let regions = &target.description().regions;
     let written = slot
         .writer
@@ -212,9 +217,12 @@ fn try_close<M: Machine>(call: &Call<'_, '_, M>) -> Result<(), Status> {
     let (handle, target) = call.handle()?;
     if handle.slot != WRITER {
         let slot = index(handle.slot);
-        return Ok(target
-            .readers()
-            .close(target.table(), slot, handle.serial, call.own_lpid())?);
+        return Ok(target.readers().close(
+            target.tables(),
+            slot,
+            handle.serial,
+            call.own_lpid(),
+        )?);
     }
     let mut slot = target.writer().try_lock().ok_or(Status::Busy)?;
     if slot.owner != Some(call.own_lpid()) || slot.serial != handle.serial {
@@ -238,7 +246,7 @@ fn try_stat<M: Machine>(call: &mut Call<'_, '_, M>) -> Result<(), Status> {
     let generation = target.control().generation();
     let (readers, pending) = target
         .readers()
-        .open_and_pending(target.table(), generation);
+        .open_and_pending(target.tables(), generation);
     let writer = target.writer().lock();
     let writers = u64::from(writer.owner.is_some() && writer.generation == generation);
     drop(writer);

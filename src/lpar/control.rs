@@ -51,13 +51,23 @@ pub enum Quiet {
     Yes,
 }
 
+/// Who has a partition to itself: none of its vCPUs is given to a CPU, but for the holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holder {
+    /// Everybody runs.
+    Nobody,
+    /// One of its vCPUs, in a call.
+    Vcpu(usize),
+    /// A call by proxy.
+    Proxy,
+}
+
 #[derive(Debug)]
 struct Inner {
     state: State,
     quiet: Quiet,
     vcpus: Vcpus,
-    /// Nobody is dispatched: a vCPU has the partition to itself, which is this one.
-    holder: Option<usize>,
+    holder: Holder,
     /// Writes in flight.
     writes: u32,
     exit_code: u64,
@@ -66,6 +76,13 @@ struct Inner {
     reset_at: Option<u64>,
     /// CPUs that may remember translations of the partition.
     seen: u64,
+}
+
+impl Inner {
+    /// Whether its table is someone's who does not want it to run.
+    fn is_taken(&self) -> bool {
+        self.writes != 0 || self.holder != Holder::Nobody || self.reset_at.is_some()
+    }
 }
 
 /// The control of one partition.
@@ -86,15 +103,22 @@ impl Drop for Writing<'_> {
     }
 }
 
-/// A running partition of which one vCPU alone is in guest state, and makes a hypercall. Dropped, the others
-/// go on.
+/// A partition that is held: none of its vCPUs is in guest state or in a call, but for the holder. Dropped, the
+/// others go on.
 #[derive(Debug)]
 #[must_use = "the others go on when this is dropped"]
 pub struct Held<'c>(&'c Control);
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.0.inner.lock().holder = None;
+        self.0.inner.lock().holder = Holder::Nobody;
+    }
+}
+
+impl Held<'_> {
+    /// Gives the table another generation: it was replaced.
+    pub(super) fn renew(&self) {
+        self.0.inner.lock().generation += 1;
     }
 }
 
@@ -107,7 +131,7 @@ impl Control {
                 state: State::Stopped,
                 quiet: Quiet::No,
                 vcpus: Vcpus::new(vcpus),
-                holder: None,
+                holder: Holder::Nobody,
                 writes: 0,
                 exit_code: 0,
                 generation: 1,
@@ -135,7 +159,7 @@ impl Control {
         self.inner.lock().exit_code
     }
 
-    /// The generation of its table: another one after each reset.
+    /// The generation of its table: another one after each reset and each replacement.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.inner.lock().generation
@@ -149,7 +173,7 @@ impl Control {
             // One that is to leave its CPU is still there, and will hear of what comes next.
             Readiness::Elsewhere => Readiness::Elsewhere,
             _ if inner.state != State::Running => Readiness::Out,
-            _ if inner.holder.is_some() => Readiness::Elsewhere,
+            _ if inner.holder != Holder::Nobody => Readiness::Elsewhere,
             readiness => readiness,
         }
     }
@@ -159,7 +183,7 @@ impl Control {
     #[must_use]
     pub fn dispatch(&self, vcpu: usize, cpu: usize) -> Option<Duty> {
         let mut inner = self.inner.lock();
-        if inner.state != State::Running || inner.holder.is_some() {
+        if inner.state != State::Running || inner.holder != Holder::Nobody {
             return None;
         }
         let duty = inner.vcpus.dispatch(vcpu, cpu)?;
@@ -171,7 +195,8 @@ impl Control {
     #[must_use]
     pub fn stays(&self, vcpu: usize) -> bool {
         let inner = self.inner.lock();
-        inner.state == State::Running && inner.holder.is_none_or(|holder| holder == vcpu)
+        inner.state == State::Running
+            && [Holder::Nobody, Holder::Vcpu(vcpu)].contains(&inner.holder)
     }
 
     /// Takes a vCPU back from its CPU, which has saved all of its state.
@@ -212,10 +237,11 @@ impl Control {
     /// Registers a write to the table.
     ///
     /// # Errors
-    /// [`Status::Busy`] while the partition runs, has a vCPU that is still to leave its CPU, or is being reset.
+    /// [`Status::Busy`] while the partition runs, is held, has a vCPU that is still to leave its CPU, or is being reset.
     pub fn begin_write(&self) -> Result<Writing<'_>, Status> {
         let mut inner = self.inner.lock();
         if inner.state == State::Running
+            || inner.holder != Holder::Nobody
             || inner.reset_at.is_some()
             || inner.vcpus.inside_but(None) != 0
         {
@@ -236,7 +262,7 @@ impl Control {
         prepare: impl FnOnce() -> Result<(), Status>,
     ) -> Result<(), Status> {
         let mut inner = self.inner.lock();
-        if inner.state != State::Stopped || inner.writes != 0 || inner.reset_at.is_some() {
+        if inner.state != State::Stopped || inner.is_taken() {
             return Err(Status::Busy);
         }
         prepare()?;
@@ -280,7 +306,7 @@ impl Control {
     /// [`Status::Busy`] if it is not paused or a write is in flight.
     pub fn resume(&self) -> Result<(), Status> {
         let mut inner = self.inner.lock();
-        if inner.state != State::Paused || inner.writes != 0 || inner.reset_at.is_some() {
+        if inner.state != State::Paused || inner.is_taken() {
             return Err(Status::Busy);
         }
         (inner.state, inner.quiet) = (State::Running, Quiet::No);
@@ -308,6 +334,7 @@ impl Control {
             let mut inner = self.inner.lock();
             if inner.state == State::Running
                 || inner.writes != 0
+                || inner.holder != Holder::Nobody
                 || inner.vcpus.inside_but(None) != 0
             {
                 return Err(Status::Busy);
@@ -330,17 +357,22 @@ impl Control {
         Ok(())
     }
 
-    /// Takes every other vCPU of a running partition out of guest state, for one that makes a hypercall, and
-    /// waits until they are. None if another one holds the partition, or it does not run any more.
+    /// Holds the partition for one of its vCPUs, which makes a call, or for a call by proxy while it does not run:
+    /// returns when none of its other vCPUs is in guest state or in a call. None if it is held already, or a write
+    /// is in flight that is not the proxy's own.
     ///
     /// The wait is bounded: who is inside is kicked, hypercalls are bounded in work, and none of them waits for
-    /// a vCPU but this one.
-    pub fn hold<M: Machine>(&self, machine: &M, vcpu: usize) -> Option<Held<'_>> {
+    /// a vCPU of this partition but this one.
+    pub fn hold<M: Machine>(&self, machine: &M, vcpu: Option<usize>) -> Option<Held<'_>> {
         let mut inner = self.inner.lock();
-        if inner.state != State::Running || inner.holder.is_some() {
+        let (holder, own_writes) = match vcpu {
+            Some(vcpu) => (Holder::Vcpu(vcpu), 0),
+            None => (Holder::Proxy, 1),
+        };
+        if inner.holder != Holder::Nobody || inner.writes > own_writes || inner.reset_at.is_some() {
             return None;
         }
-        inner.holder = Some(vcpu);
+        inner.holder = holder;
         drop(inner);
         let held = Held(self);
         kick(machine, self.inside_but(vcpu));
@@ -350,8 +382,8 @@ impl Control {
         Some(held)
     }
 
-    fn inside_but(&self, vcpu: usize) -> u64 {
-        self.inner.lock().vcpus.inside_but(Some(vcpu))
+    fn inside_but(&self, vcpu: Option<usize>) -> u64 {
+        self.inner.lock().vcpus.inside_but(vcpu)
     }
 
     /// Has every CPU that may remember translations of the partition, of which no vCPU but the caller's is in
@@ -360,15 +392,33 @@ impl Control {
     pub fn forget<M: Machine>(&self, machine: &M, lpid: Lpid, cpu: usize) -> bool {
         if machine.forgets_everywhere() {
             machine.flush_lpid(lpid);
-            self.inner.lock().seen = 0;
             return true;
         }
         let mut inner = self.inner.lock();
-        let seen = core::mem::take(&mut inner.seen);
+        // The caller may be one of its vCPUs, and goes on.
+        let inside = inner.vcpus.inside_but(None);
+        let seen = core::mem::replace(&mut inner.seen, inside);
         self.owed.fetch_or(seen, Ordering::Relaxed);
         drop(inner);
         self.pay(machine, lpid, cpu);
         self.has_forgotten(machine)
+    }
+
+    /// The same, and waits until all have. `meanwhile` is done while others are waited for: they may be waiting for
+    /// this CPU.
+    pub fn forget_now<M: Machine>(
+        &self,
+        machine: &M,
+        lpid: Lpid,
+        cpu: usize,
+        meanwhile: impl Fn(),
+    ) {
+        let mut forgotten = self.forget(machine, lpid, cpu);
+        while !forgotten {
+            meanwhile();
+            crate::arch::relax();
+            forgotten = self.has_forgotten(machine);
+        }
     }
 
     /// Whether every CPU that was told to forget the partition's translations has; the others are kicked.
@@ -457,6 +507,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_held_stays_as_it_is() {
+        let control = Control::new(2);
+        let machine = Recording::new(0);
+        let held = control.hold(&machine, None).unwrap();
+        assert!(control.hold(&machine, None).is_none());
+        assert_eq!(control.begin_write().unwrap_err(), Status::Busy);
+        assert_eq!(
+            control.reset(|_| panic!("reset under a hold")),
+            Err(Status::Busy)
+        );
+        assert_eq!(
+            control.start(START, || panic!("started under a hold")),
+            Err(Status::Busy)
+        );
+        drop(held);
+        // One write may be the holder's own, by proxy; two are not.
+        let writing = control.begin_write().unwrap();
+        drop(control.hold(&machine, None).unwrap());
+        assert!(control.hold(&machine, Some(0)).is_none());
+        let another = control.begin_write().unwrap();
+        assert!(control.hold(&machine, None).is_none());
+        drop((writing, another));
+        assert_eq!(control.start(START, || Ok(())), Ok(()));
+        drop(control.hold(&machine, Some(0)).unwrap());
+    }
+
+    #[test]
     fn a_start_that_cannot_be_prepared_did_not_happen() {
         let control = Control::new(2);
         assert_eq!(
@@ -473,12 +550,11 @@ mod tests {
     fn who_holds_a_partition_has_it_alone() {
         let control = Control::new(3);
         let machine = Recording::new(0);
-        assert!(control.hold(&machine, 0).is_none(), "it does not run");
         assert_eq!(control.start(START, || Ok(())), Ok(()));
         assert_eq!(control.start_vcpu(1, START), Ok(()));
         assert!(control.dispatch(0, 0).is_some());
-        let held = control.hold(&machine, 0).unwrap();
-        assert!(control.hold(&machine, 1).is_none());
+        let held = control.hold(&machine, Some(0)).unwrap();
+        assert!(control.hold(&machine, Some(1)).is_none());
         assert_eq!(control.dispatch(1, 1), None);
         assert!(control.stays(0));
         drop(held);
@@ -491,7 +567,7 @@ mod tests {
                 }
                 control.leave(1, Left::Preempted);
             });
-            drop(control.hold(&machine, 0).unwrap());
+            drop(control.hold(&machine, Some(0)).unwrap());
         });
         assert!(control.dispatch(1, 2).is_some_and(|duty| duty.moved));
     }

@@ -2,13 +2,16 @@
 //!
 //! [`System`] has all partitions of the machine; [`partition::Partition`] one of them, from the
 //! [`partition::Description`] that a board reads from its manifest. [`control`] is the state machine that
-//! keeps runs and writes of a partition apart; [`vrma`] makes the entries that translate guest real mode;
+//! keeps runs and writes of a partition apart; [`resize`] replaces a partition's table by one of another order;
+//! [`vrma`] makes the entries that translate guest real mode;
 //! [`fault`] answers storage interrupts; [`schedule`] chooses whose turn it is; [`vcpu`] is what is kept of a
 //! guest's processor, [`vcpus`] where it is.
 
+mod clear;
 pub mod control;
 pub mod fault;
 pub mod partition;
+pub mod resize;
 pub mod schedule;
 pub mod vcpu;
 pub mod vcpus;
@@ -75,6 +78,14 @@ impl<'m, M: Machine> System<'m, M> {
     pub fn halt(&self, partition: &Partition<'_>, code: u64) {
         partition.control().halt(&self.machine, code);
         self.close_streams_of(partition.description().lpid);
+    }
+
+    /// Forgets on this CPU what other CPUs wait for it to forget.
+    pub fn pay(&self, cpu: usize) {
+        for partition in &self.partitions {
+            let lpid = partition.description().lpid;
+            partition.control().pay(&self.machine, lpid, cpu);
+        }
     }
 
     /// Closes every stream that a partition has open, on whatever table: it has stopped.

@@ -1,6 +1,7 @@
 //! A partition: its description, its table, the streams over it and its control.
 
 use super::control::{Control, Quiet, Start};
+use super::resize::Resize;
 use super::vrma;
 use crate::addr::{GuestReal, Lpid};
 use crate::arch::Machine;
@@ -10,8 +11,8 @@ use crate::stream::{Budget, Readers, Writer};
 use crate::sync::Mutex;
 use crate::table::bitmap::{BLOCK, WORD, ones};
 use crate::table::hpte::Format;
-use crate::table::tlb::{self, Scope};
-use crate::table::{Memory, Table};
+use crate::table::tlb::Scope;
+use crate::table::{Memory, Table, Tables};
 
 /// What a partition is, as its board's manifest says.
 #[derive(Clone, Debug)]
@@ -45,16 +46,15 @@ pub(crate) struct WriterSlot {
 #[derive(Debug)]
 pub struct Partition<'m> {
     description: Description<'m>,
-    table: Table<'m>,
+    tables: Tables<'m>,
     readers: Readers<'m>,
     writer: Mutex<WriterSlot>,
     control: Control,
+    resize: Resize,
+    /// Where H_CLEAR_HPT goes on.
+    clearing: Mutex<u64>,
 }
 
-/// Slots that one piece of a reset looks at.
-const PIECE: u64 = 1 << 16;
-/// Entries that one piece of a reset removes, at most.
-const PIECE_ENTRIES: u64 = 128;
 /// Work of a pause, in about instructions: to pass a block or a word, to look at an entry, to merge its R and C.
 const BLOCK_WORK: u64 = 12;
 const LOOK_WORK: u64 = 40;
@@ -64,9 +64,9 @@ impl<'m> Partition<'m> {
     /// A stopped partition with an empty table in `memory`, which is zeroed.
     #[must_use]
     pub fn new(description: Description<'m>, format: Format, memory: Memory<'m>) -> Self {
-        let (table, marks) = Table::new(description.lpid, format, memory);
+        let (tables, marks) = Tables::new(description.lpid, format, memory);
         Self {
-            table,
+            tables,
             readers: Readers::new(marks.map(|marks| marks.words())),
             writer: Mutex::new(WriterSlot {
                 owner: None,
@@ -75,6 +75,8 @@ impl<'m> Partition<'m> {
                 writer: Writer::new(),
             }),
             control: Control::new(description.vcpus),
+            resize: Resize::new(),
+            clearing: Mutex::new(0),
             description,
         }
     }
@@ -85,10 +87,24 @@ impl<'m> Partition<'m> {
         &self.description
     }
 
-    /// Its table.
+    /// Its table: the one in use. A resize replaces it, so no call keeps what this gives for another.
+    #[inline]
     #[must_use]
-    pub const fn table(&self) -> &Table<'m> {
-        &self.table
+    pub fn table(&self) -> &Table<'m> {
+        self.tables.current()
+    }
+
+    /// Its table and the spare one.
+    pub(crate) const fn tables(&self) -> &Tables<'m> {
+        &self.tables
+    }
+
+    pub(super) const fn resize(&self) -> &Resize {
+        &self.resize
+    }
+
+    pub(super) const fn clearing(&self) -> &Mutex<u64> {
+        &self.clearing
     }
 
     /// The readers of its table.
@@ -130,13 +146,13 @@ impl<'m> Partition<'m> {
     /// partition table. Before the first start it says 4K.
     #[must_use]
     pub fn vrma_shift(&self) -> u32 {
-        self.table.vrma_shift().unwrap_or(12)
+        self.table().vrma_shift().unwrap_or(12)
     }
 
-    /// Bytes of memory that the table takes beside the HPT.
+    /// Bytes of memory that the table takes beside the HPT in use, the spare one with all that belongs to it.
     #[must_use]
     pub fn bytes_beside(&self) -> u64 {
-        Memory::words_beside(self.table.order()) * 8
+        self.tables.bytes_beside()
     }
 
     /// Starts a stopped partition, with a VRMA if its table has none.
@@ -145,7 +161,7 @@ impl<'m> Partition<'m> {
     /// [`Status::Busy`] if it is not stopped or its table is being written; what [`vrma::prepare`] says.
     pub fn start<M: Machine>(&self, machine: &M, start: Start) -> Result<(), Status> {
         self.control.start(start, || {
-            vrma::prepare(machine, &self.table, &self.description.regions)
+            vrma::prepare(machine, self.table(), &self.description.regions)
         })
     }
 
@@ -165,14 +181,14 @@ impl<'m> Partition<'m> {
                 return Err(Status::Continue);
             }
             Quiet::Below(slot) => slot,
-            Quiet::Yes => self.table.order().slots(),
+            Quiet::Yes => self.table().order().slots(),
         };
         if let Some(reached) = self.merge(from) {
             self.control.set_quiet(Quiet::Below(reached));
             return Err(Status::Continue);
         }
         self.control.set_quiet(Quiet::Yes);
-        if self.readers.share_out(&self.table) {
+        if self.readers.share_out(&self.tables) {
             Ok(())
         } else {
             Err(Status::Continue)
@@ -181,7 +197,7 @@ impl<'m> Partition<'m> {
 
     /// Merges R and C into the guest view in the unsettled entries from slot `from` on; where it stopped.
     fn merge(&self, from: u64) -> Option<u64> {
-        let table = &self.table;
+        let table = self.table();
         let mut budget = Budget::of_a_call();
         let mut slot = from;
         while slot < table.order().slots() {
@@ -212,53 +228,35 @@ impl<'m> Partition<'m> {
     /// Empties the table of a partition that does not run, a piece at a time. Readers and the writer of the old
     /// generation are at their end; the partition is stopped and may be started anew.
     ///
+    /// Whatever resizes there were, the table has the order again that the partition is described with: what is
+    /// started next knows nothing of them. (QEMU resets to its own size, too. What went wrong with that
+    /// elsewhere was that not everybody was told: here H_LPAR_QUERY says the order, always.)
+    ///
     /// # Errors
     /// [`Status::Busy`] while it runs or a write is in flight; [`Status::Continue`] when there is more to do.
     pub fn reset<M: Machine>(&self, machine: &M, cpu: usize) -> Result<(), Status> {
         self.control.reset(|from| {
-            let reached = self.clear(machine, from);
+            if from == 0 {
+                self.cancel_resize();
+            }
+            let reached = self.remove_from(machine, from, |_| false);
             if reached.is_none() {
+                *self.clearing.lock() = 0;
+                let suspended = self.readers.suspend(None);
+                self.tables.begin_anew();
+                drop(suspended);
                 // Every entry was flushed when it went, on all CPUs; this is for what firmware or an earlier
                 // use of the LPID may have left.
-                self.table.set_vrma_shift(None);
+                self.table().set_vrma_shift(None);
                 let _ = self.control.forget(machine, self.description.lpid, cpu);
             }
             reached
         })
     }
 
-    /// Removes entries from slot `from` on; where it stopped.
-    fn clear<M: Machine>(&self, machine: &M, from: u64) -> Option<u64> {
-        let table = &self.table;
-        let slots = table.order().slots();
-        let end = (from + PIECE).min(slots);
-        let mut work = PIECE_ENTRIES;
-        for word in from / WORD..end / WORD {
-            for bit in ones(table.occupied().word(word)) {
-                if work == 0 {
-                    return Some(word * WORD);
-                }
-                work -= 1;
-                let slot = table
-                    .order()
-                    .ptex(word * WORD + bit)
-                    .and_then(|ptex| table.slot(ptex));
-                let Some(locked) = slot.and_then(|slot| slot.lock()) else {
-                    continue;
-                };
-                if locked.is_valid() {
-                    tlb::flush_one(machine, table.lpid(), locked.invalidate()).remove();
-                } else {
-                    let _ = locked.remove_absent();
-                }
-            }
-        }
-        (end < slots).then_some(end)
-    }
-
     /// Closes the streams over this table that `owner` has open: it has stopped.
     pub(super) fn close_streams_of(&self, owner: Lpid) {
-        self.readers.close_all_of(&self.table, owner);
+        self.readers.close_all_of(&self.tables, owner);
         let mut writer = self.writer.lock();
         if writer.owner == Some(owner) {
             writer.owner = None;

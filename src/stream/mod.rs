@@ -4,7 +4,8 @@
 //! A stream is a row of records ([`record`]): a run of valid entries, then a run of invalid slots that take
 //! no bytes. [`reader`] makes them: a first pass gives everything, each later pass what changed since.
 //! [`readers`] keeps the reader slots of one table and shares the changes out among them. [`writer`] restores
-//! a table from records, in pieces that are applied whole or not at all.
+//! a table from records, in pieces that are applied whole or not at all. `follower` is a reader of the
+//! hypervisor's own: it is shown slots, not records.
 //!
 //! # What is promised (DESIGN section 6)
 //! * Each reader sees every change once, at its own pace, with its own filter and first pass.
@@ -12,6 +13,7 @@
 //! * Every call is bounded in work, whatever the order of the table, and goes on where the last one stopped.
 //! * A pass begun after the partition was paused is exact.
 
+pub(crate) mod follower;
 pub mod reader;
 pub mod readers;
 pub mod record;
@@ -29,6 +31,16 @@ impl Budget {
     /// The work of one call.
     pub(crate) const fn of_a_call() -> Self {
         Self(24_000)
+    }
+
+    /// Work without a bound, for a call that has to be done in one.
+    pub(crate) const fn unbounded() -> Self {
+        Self(u64::MAX)
+    }
+
+    /// Whether there is none left.
+    pub(crate) const fn is_spent(&self) -> bool {
+        self.0 == 0
     }
 
     /// How many pieces of `work` may still be begun.

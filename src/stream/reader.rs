@@ -172,7 +172,10 @@ impl<'a, M: Machine> Pass<'a, '_, '_, M> {
     /// Blocks without anything to look at, and the rest of the one that has something, in a later pass: word
     /// by word, so that a call that runs out of work has got on however many entries are not settled.
     fn later(&mut self, mut cursor: u64) -> Reached {
-        let idle = self.reader.idle_blocks(self.table, cursor / BLOCK, IDLE);
+        let left = self.table.order().slots() / BLOCK - cursor / BLOCK;
+        let idle = self
+            .reader
+            .idle_blocks(self.table, cursor / BLOCK, left.min(IDLE));
         if idle != 0 {
             if !self.budget.spend(idle * IDLE_WORK) {
                 return Err(cursor);

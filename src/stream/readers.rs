@@ -19,7 +19,7 @@ use crate::addr::Lpid;
 use crate::hcall::abi::OpenFlags;
 use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::table::bitmap::{BLOCK, WORD, index, ones};
-use crate::table::{READERS, Table};
+use crate::table::{READERS, Table, Tables};
 
 /// The reader slots of one table.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub struct Readers<'m> {
 struct Slots<'m> {
     readers: [ReaderSlot<'m>; READERS],
     round: Round,
+    /// The table is about to be replaced: no call may begin.
+    suspended: bool,
 }
 
 /// A round over the table in which all marks are shared out, a few blocks at a time.
@@ -88,7 +90,7 @@ pub(super) struct ReaderSlot<'m> {
 pub enum Refused {
     /// No such reader, or it is not the caller's.
     Unknown,
-    /// Another call on it is in progress.
+    /// Another call on it is in progress, or the table is being replaced.
     Busy,
     /// The table it was opened on was reset or replaced.
     Closed,
@@ -111,6 +113,31 @@ impl Drop for InUse<'_, '_> {
     }
 }
 
+/// The generation that no table has.
+const NO_GENERATION: u64 = 0;
+
+/// While this lives no call begins to use a reader, and none is using one but its maker's own.
+#[derive(Debug)]
+pub(crate) struct Suspended<'r, 'm>(&'r Readers<'m>);
+
+impl Drop for Suspended<'_, '_> {
+    fn drop(&mut self) {
+        self.0.slots.lock().suspended = false;
+    }
+}
+
+impl Suspended<'_, '_> {
+    /// Makes the spare table the one in use. Whatever reader is open is closed; marks are the new table's.
+    pub(crate) fn replace(&self, tables: &Tables<'_>) {
+        let mut slots = self.0.slots.lock();
+        for reader in &mut slots.readers {
+            reader.generation = NO_GENERATION;
+        }
+        slots.round = Round::default();
+        tables.swap();
+    }
+}
+
 impl<'m> Readers<'m> {
     /// Free reader slots over these marks: leaf words and summary words of each.
     #[must_use]
@@ -118,6 +145,7 @@ impl<'m> Readers<'m> {
         Self {
             slots: Mutex::new(Slots {
                 round: Round::default(),
+                suspended: false,
                 readers: marks.map(|(leaf, summary)| ReaderSlot {
                     marks: OwnMarks { leaf, summary },
                     owner: None,
@@ -143,7 +171,7 @@ impl<'m> Readers<'m> {
     /// [`Refused::Full`].
     pub fn open(
         &self,
-        table: &Table<'_>,
+        tables: &Tables<'_>,
         owner: Lpid,
         generation: u64,
         flags: OpenFlags,
@@ -151,6 +179,8 @@ impl<'m> Readers<'m> {
         spare: usize,
     ) -> Result<(usize, u64), Refused> {
         let mut slots = self.slots.lock();
+        // The lock is what keeps the table the one in use.
+        let table = tables.current();
         let free = slots
             .readers
             .iter()
@@ -198,11 +228,12 @@ impl<'m> Readers<'m> {
         generation: u64,
     ) -> Result<InUse<'_, 'm>, Refused> {
         let mut slots = self.slots.lock();
+        let suspended = slots.suspended;
         let reader = find(&mut slots.readers, slot, serial, owner)?;
         if reader.generation != generation {
             return Err(Refused::Closed);
         }
-        if reader.busy {
+        if reader.busy || suspended {
             return Err(Refused::Busy);
         }
         reader.busy = true;
@@ -215,13 +246,28 @@ impl<'m> Readers<'m> {
         })
     }
 
+    /// Waits until no call uses a reader, but for the caller's own, and lets none begin. What each does is bounded.
+    pub(crate) fn suspend(&self, own: Option<&InUse<'_, 'm>>) -> Suspended<'_, 'm> {
+        let own = own.map(|own| own.slot);
+        loop {
+            let mut slots = self.slots.lock();
+            slots.suspended = true;
+            let mut readers = slots.readers.iter().enumerate();
+            if readers.all(|(number, reader)| !reader.busy || own == Some(number)) {
+                return Suspended(self);
+            }
+            drop(slots);
+            crate::arch::relax();
+        }
+    }
+
     /// Closes a reader.
     ///
     /// # Errors
     /// [`Refused::Unknown`] or [`Refused::Busy`].
     pub fn close(
         &self,
-        table: &Table<'_>,
+        tables: &Tables<'_>,
         slot: usize,
         serial: u64,
         owner: Lpid,
@@ -232,16 +278,16 @@ impl<'m> Readers<'m> {
             return Err(Refused::Busy);
         }
         reader.owner = None;
-        table.retire_reader();
+        tables.current().retire_reader();
         Ok(())
     }
 
     /// Closes every reader of `owner`, which has stopped. A call that another CPU of it still has under way
     /// ends as it would have; its slot is free when it has.
-    pub fn close_all_of(&self, table: &Table<'_>, owner: Lpid) {
-        for reader in self
-            .slots
-            .lock()
+    pub fn close_all_of(&self, tables: &Tables<'_>, owner: Lpid) {
+        let mut slots = self.slots.lock();
+        let table = tables.current();
+        for reader in slots
             .readers
             .iter_mut()
             .filter(|reader| reader.owner == Some(owner))
@@ -252,19 +298,25 @@ impl<'m> Readers<'m> {
     }
 
     /// Shares out more of what is marked; whether that is all of it.
-    pub fn share_out(&self, table: &Table<'_>) -> bool {
-        self.slots.lock().go_round(table)
+    pub fn share_out(&self, tables: &Tables<'_>) -> bool {
+        let mut slots = self.slots.lock();
+        slots.go_round(tables.current())
     }
 
-    /// How many readers are open on this generation of the table, and the slots pending for all of them.
+    /// How many readers are open on this generation of the table, and the slots pending for all of them. The
+    /// hypervisor's own does not count.
     #[must_use]
-    pub fn open_and_pending(&self, table: &Table<'_>, generation: u64) -> (u64, u64) {
+    pub fn open_and_pending(&self, tables: &Tables<'_>, generation: u64) -> (u64, u64) {
         let mut slots = self.slots.lock();
+        let table = tables.current();
         let _ = slots.go_round(table);
+        let guests =
+            |reader: &&ReaderSlot<'_>| reader.owner.is_some_and(|owner| owner != Lpid::HYPERVISOR);
         slots
             .readers
             .iter()
-            .filter(|reader| reader.owner.is_some() && reader.generation == generation)
+            .filter(guests)
+            .filter(|reader| reader.generation == generation)
             .fold((0, 0), |(open, pending), reader| {
                 (open + 1, pending + reader.pending(table))
             })

@@ -99,6 +99,13 @@ impl<'m> Bitmap<'m> {
             word.fetch_and(!bit, Ordering::Release);
         }
     }
+
+    /// Clears a whole word, whose owner nobody else is.
+    pub(super) fn release_word(&self, word: u64) {
+        if let Some(word) = self.0.get(index(word)) {
+            word.store(0, Ordering::Release);
+        }
+    }
 }
 
 /// A bitmap with a summary: bit w of the summary says that leaf word w may have bits.
@@ -139,6 +146,12 @@ impl<'m> Marks<'m> {
         self.summary
             .get(word)
             .is_some_and(|words| words.fetch_or(bit, Ordering::Relaxed) == 0)
+    }
+
+    /// The blocks that there is room for.
+    #[must_use]
+    pub const fn blocks(&self) -> core::ops::Range<u64> {
+        0..self.summary.len() as u64
     }
 
     /// The words of a block that may have marks, a bit for each.

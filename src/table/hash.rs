@@ -4,7 +4,7 @@
 //! page number, where pages have the segment's base page size; the secondary hash is its complement. The low
 //! bits, as many as the table has groups for, choose the PTEG.
 
-use super::hpte::{self, SegmentSize};
+use super::hpte::{self, GuestV, SegmentSize};
 use crate::addr::EffAddr;
 
 /// L of an SLB entry's VSID doubleword.
@@ -102,6 +102,14 @@ impl Segment {
         };
         b << hpte::B_SHIFT | (vsid | offset >> 16) & !inside & ((1 << hpte::B_SHIFT) - 1)
     }
+}
+
+/// Whether an entry translates guest real mode: B and VSID are the VRMA's, whoever made it and whether it is
+/// bolted or not.
+#[must_use]
+pub const fn is_vrma(v: GuestV) -> bool {
+    // AVPN without its offset in the segment is B and VSID.
+    v.raw() & !0xff_ffff == 1 << hpte::B_SHIFT | Segment::VRMA_VSID << 24
 }
 
 #[cfg(test)]

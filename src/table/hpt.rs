@@ -1,15 +1,15 @@
-//! The table itself: its memory, and the accesses that everything else is made of.
+//! The table itself, and the accesses that everything else is made of.
 //!
-//! [`Memory`] is what a board reserves for a table of some [`Order`], all of it at once and zeroed: the HPT,
-//! naturally aligned, and beside it the guest view and the bitmaps (DESIGN section 3). [`Table`] is that
-//! memory with its LPID and format. Nothing is allocated later.
+//! [`Table`] is an area of memory ([`super::area`]) with an LPID, a format and an [`Order`]. The order of a
+//! table that is in use never changes.
 
-use super::bitmap::{BLOCK, Bitmap, Marks, WORD, index};
-use super::hash::Segment;
+use super::area::Area;
+use super::bitmap::{Bitmap, Marks, index};
+use super::hash::is_vrma;
 use super::hpte::{Format, GuestR, GuestV, PageSize, RealR, RealV};
 use super::slot::Slot;
-use crate::addr::{EffAddr, Lpid, Ptex};
-use crate::sync::{AtomicU64, BeDword, Ordering, fence};
+use crate::addr::{Lpid, Ptex};
+use crate::sync::{AtomicU64, BeDword, Ordering, Steady, fence};
 
 /// Reader slots that every table has.
 pub const READERS: usize = 4;
@@ -81,86 +81,6 @@ impl Order {
     }
 }
 
-/// The memory of one table, as a board reserves it.
-#[derive(Debug)]
-pub struct Memory<'m> {
-    order: Order,
-    hpt: &'m [BeDword],
-    view: &'m [AtomicU64],
-    occupied: Bitmap<'m>,
-    unsettled: Marks<'m>,
-    changed: Marks<'m>,
-    readers: [Marks<'m>; READERS],
-}
-
-impl<'m> Memory<'m> {
-    /// Doublewords a table of this order needs beside the HPT: 8 bytes a slot of guest view, an eighth of a
-    /// byte for each of the bitmaps, and their summaries.
-    ///
-    /// ```
-    /// use realhpt::table::{Memory, Order};
-    /// let order = Order::new(24).unwrap();
-    /// let bytes = Memory::words_beside(order) * 8;
-    /// assert!(bytes as f64 / order.slots() as f64 <= 9.0);
-    /// ```
-    #[must_use]
-    pub const fn words_beside(order: Order) -> u64 {
-        let slots = order.slots();
-        slots + slots / WORD + (2 + READERS as u64) * (slots / WORD + slots / BLOCK)
-    }
-
-    /// The memory of a table: `hpt` has two doublewords a slot, `beside` [`Self::words_beside`] of them; all
-    /// are zero. None if a length is another.
-    #[must_use]
-    pub fn new(order: Order, hpt: &'m [BeDword], beside: &'m [AtomicU64]) -> Option<Self> {
-        let slots = index(order.slots());
-        if hpt.len() != 2 * slots || beside.len() as u64 != Self::words_beside(order) {
-            return None;
-        }
-        let (leaf, summary) = (slots / index(WORD), slots / index(BLOCK));
-        Self::divide(order, hpt, beside, slots, leaf, summary)
-    }
-
-    /// The memory of a table of which only the first 64 slots exist, for loom: every atomic there is one more
-    /// thing to explore. `hpt` has 128 doublewords, `beside` 64 + 1 + 2 * 6.
-    #[cfg(loom)]
-    #[must_use]
-    pub fn window(order: Order, hpt: &'m [BeDword], beside: &'m [AtomicU64]) -> Option<Self> {
-        Self::divide(order, hpt, beside, index(WORD), 1, 1)
-    }
-
-    fn divide(
-        order: Order,
-        hpt: &'m [BeDword],
-        beside: &'m [AtomicU64],
-        slots: usize,
-        leaf: usize,
-        summary: usize,
-    ) -> Option<Self> {
-        let mut rest = beside;
-        let mut take = |words: usize| {
-            let (taken, left) = rest.split_at_checked(words)?;
-            rest = left;
-            Some(taken)
-        };
-        let view = take(slots)?;
-        let occupied = Bitmap::new(take(leaf)?);
-        let mut marks = || Some(Marks::new(take(leaf)?, take(summary)?));
-        let unsettled = marks()?;
-        let changed = marks()?;
-        let readers = [marks()?, marks()?, marks()?, marks()?];
-        Some(Self {
-            order,
-            hpt,
-            view,
-            occupied,
-            unsettled,
-            changed,
-            readers,
-        })
-    }
-}
-
 /// A consistent copy of one slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Copy {
@@ -180,12 +100,14 @@ pub enum Copy {
     Busy,
 }
 
-/// The HPT of one partition.
+/// A table of one partition.
 #[derive(Debug)]
 pub struct Table<'m> {
     lpid: Lpid,
     format: Format,
-    order: Order,
+    order: Steady,
+    /// Slots of that order.
+    slots: Steady,
     hpt: &'m [BeDword],
     view: &'m [AtomicU64],
     occupied: Bitmap<'m>,
@@ -200,34 +122,29 @@ pub struct Table<'m> {
 }
 
 impl<'m> Table<'m> {
-    /// A table over zeroed memory, and the marks of its reader slots.
-    #[must_use]
-    pub fn new(lpid: Lpid, format: Format, memory: Memory<'m>) -> (Self, [Marks<'m>; READERS]) {
-        let Memory {
-            order,
+    /// An empty table of this order at the beginning of a zeroed area.
+    pub(super) const fn new(lpid: Lpid, format: Format, order: Order, area: Area<'m>) -> Self {
+        let Area {
             hpt,
             view,
             occupied,
             unsettled,
             changed,
-            readers,
-        } = memory;
-        (
-            Self {
-                lpid,
-                format,
-                order,
-                hpt,
-                view,
-                occupied,
-                unsettled,
-                changed,
-                interest: AtomicU64::new(0),
-                touched: AtomicU64::new(0),
-                vrma: AtomicU64::new(0),
-            },
-            readers,
-        )
+        } = area;
+        Self {
+            lpid,
+            format,
+            order: Steady::new(order.0 as u64),
+            slots: Steady::new(order.slots()),
+            hpt,
+            view,
+            occupied,
+            unsettled,
+            changed,
+            interest: AtomicU64::new(0),
+            touched: AtomicU64::new(0),
+            vrma: AtomicU64::new(0),
+        }
     }
 
     /// The partition that the table translates for.
@@ -247,8 +164,23 @@ impl<'m> Table<'m> {
     /// The size of the table.
     #[inline]
     #[must_use]
-    pub const fn order(&self) -> Order {
-        self.order
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "set from an order, which is at most 46"
+    )]
+    pub fn order(&self) -> Order {
+        Order(self.order.get() as u32)
+    }
+
+    /// The largest order that its area has room for.
+    pub(crate) const fn capacity(&self) -> Order {
+        Order(self.view.len().ilog2() + 4)
+    }
+
+    /// Gives a table that is empty and not in use another size, at the beginning of the same area.
+    pub(crate) fn set_order(&self, order: Order) {
+        self.order.set(u64::from(order.raw()));
+        self.slots.set(order.slots());
     }
 
     /// Slots in use or claimed.
@@ -274,14 +206,19 @@ impl<'m> Table<'m> {
 
     /// The doublewords of the HPT, as hardware sees them.
     #[must_use]
-    pub const fn hpt(&self) -> &'m [BeDword] {
-        self.hpt
+    pub fn hpt(&self) -> &'m [BeDword] {
+        let slots = index(self.order().slots());
+        self.hpt.get(..2 * slots).unwrap_or(self.hpt)
     }
 
     /// The slot `ptex`; none if it is not one of this table's.
     #[inline]
     #[must_use]
     pub fn slot(&self, ptex: Ptex) -> Option<Slot<'_>> {
+        // The area may have room for more.
+        if ptex.raw() >= self.slots.get() {
+            return None;
+        }
         let at = index(ptex.raw());
         let [dword0, dword1] = self.hpt.get(2 * at..2 * at + 2)? else {
             return None;
@@ -312,10 +249,7 @@ impl<'m> Table<'m> {
     /// Notes an entry that was restored: the first one of the VRMA says with which page size guest real mode
     /// is translated, as with KVM. 16G pages cannot be a VRMA's.
     pub fn note_restored(&self, v: GuestV, size: PageSize) {
-        let vrma = Segment::one_terabyte(Segment::VRMA_VSID, 12).avpn(EffAddr::new(0));
-        // AVPN without its offset in the segment is B and VSID.
-        let is_vrma = v.raw() & !0xff_ffff == vrma;
-        if is_vrma && self.vrma_shift().is_none() && size.base_shift() <= 24 {
+        if is_vrma(v) && self.vrma_shift().is_none() && size.base_shift() <= 24 {
             self.set_vrma_shift(Some(size.base_shift()));
         }
     }
@@ -333,6 +267,19 @@ impl<'m> Table<'m> {
     /// Takes back one announcement.
     pub fn retire_reader(&self) {
         self.interest.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Takes the place of `old`, whose readers go over to this one: they are to be told that they are closed. This
+    /// table's marks, which said what was carried over, become marks of changes, of which there are none.
+    pub(super) fn succeed(&self, old: &Table<'_>) {
+        for block in self.changed.blocks() {
+            self.changed.take(block, |_, _| {});
+        }
+        self.touched.store(0, Ordering::Relaxed);
+        self.vrma
+            .store(old.vrma.load(Ordering::Relaxed), Ordering::Relaxed);
+        let readers = old.interest.swap(0, Ordering::Relaxed);
+        self.interest.store(readers, Ordering::Relaxed);
     }
 
     /// Notes that a slot was modified. A full barrier stands between the store that locked or published the

@@ -4,7 +4,7 @@
 //! the guest's dword 1 ([`hpte::GuestR`]) apart from hardware's ([`hpte::RealR`]); [`slot`] is the typestate
 //! through which alone an entry changes; [`tlb`] makes tlbie operands and batches; [`bitmap`] has the
 //! occupied, unsettled and changed bitmaps; [`hash`] finds the groups of an address, [`block`] the block of
-//! pages that an entry belongs to.
+//! pages that an entry belongs to. [`Tables`] is the table in use and the spare one that [`resize`] fills.
 //!
 //! # Invariants
 //! * Who sets a bit in `occupied` owns the slot until dword 0 shows VALID or ABSENT; the bit is cleared last
@@ -15,14 +15,19 @@
 //!   already.
 //! * A slot that is not occupied is zero in both dwords: no stale real address is left to be read.
 
+mod area;
 pub mod bitmap;
 pub mod block;
 pub mod hash;
 pub mod hpt;
 pub mod hpte;
+pub mod resize;
 pub mod search;
 pub mod slot;
+mod tables;
 pub mod tlb;
 
-pub use hpt::{Memory, Order, READERS, Table};
+pub use area::Memory;
+pub use hpt::{Order, READERS, Table};
 pub use hpte::Format;
+pub use tables::Tables;

@@ -308,6 +308,16 @@ impl<'t> Locked<'t> {
         view
     }
 
+    /// Removes an entry of a table that hardware does not walk and nobody reads.
+    pub(super) fn remove_unused(self) {
+        let slot = self.slot;
+        core::mem::forget(self);
+        if slot.table.unsettled().contains(slot.ptex.raw()) {
+            slot.table.unsettled().clear(slot.ptex.raw());
+        }
+        slot.free();
+    }
+
     /// Gives an entry that hardware never used another guest view, and notes the change.
     #[inline]
     pub fn set_view(self, view: GuestR) {

@@ -19,6 +19,7 @@ fn nasty() -> impl Strategy<Value = u64> {
         1 => (0..0x10u64, 0..0x4100u64).prop_map(|(kind, slot)| (0x40 | kind) << 56 | slot),
         1 => Just(1 << 24 | 2 << 8),
         1 => Just(1 << 24 | 2 << 8 | 0xff),
+        1 => 17..20u64,
         1 => any::<u64>(),
     ]
 }
@@ -37,6 +38,9 @@ fn junk_in_every_register_is_answered() {
         abi::H_CLEAR_REF,
         abi::H_CLEAR_MOD,
         abi::H_PAGE_INIT,
+        abi::H_CLEAR_HPT,
+        abi::H_RESIZE_HPT_PREPARE,
+        abi::H_RESIZE_HPT_COMMIT,
         abi::H_HPT_OPEN,
         abi::H_HPT_READ,
         abi::H_HPT_WRITE,

@@ -35,7 +35,7 @@ fn store() -> Store {
         lpid: OTHER,
         ..Spec::client(18).with_regions(&[(0, 1 << 40, 16 << 20)])
     };
-    Store::new(&[Spec::agent(), Spec::client(18), other])
+    Store::new(&[Spec::agent(), Spec::client(18).resizable(19), other])
 }
 
 fn open(world: &World<'_>, caller: u16, target: u64, flags: u64, start: u64) -> (Status, u64) {

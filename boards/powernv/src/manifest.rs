@@ -13,6 +13,7 @@
 //!       memory-size = /bits/ 64 <...>;       guest real 0 on; a multiple of 16 MiB
 //!       memory = /bits/ 64 <host size guest ...>;  instead: pieces of memory at places of the owner's choice
 //!       hpt-order = <18>;
+//!       hpt-max-order = <20>;                optional: what the partition may resize its table to
 //!       privileges = "control", "report";    optional
 //!       image = [...]; entry = /bits/ 64 <...>;   optional: what stands at guest real 0, and where it begins
 //!       start;                               optional: runs at boot
@@ -76,6 +77,8 @@ pub struct Entry<'a> {
     pub memory: Memory,
     /// Order of its HPT.
     pub order: Order,
+    /// The largest order it may resize its HPT to; none: it may not.
+    pub max_order: Option<Order>,
     /// What it may do to others.
     pub privileges: Privileges,
     /// What is put at guest real 0.
@@ -171,6 +174,7 @@ impl<'a> Reader<'a> {
         let memory = self.memory()?;
         let order = Order::new(self.u32("hpt-order", "hpt-order is not one word")?)
             .ok_or_else(|| self.wrong("hpt-order is not from 18 to 46"))?;
+        let max_order = self.max_order(order)?;
         let image = self.bytes("image").unwrap_or_default();
         if image.len() as u64 > memory.first() {
             return Err(self.wrong("image is larger than the memory at guest real 0"));
@@ -183,6 +187,7 @@ impl<'a> Reader<'a> {
             lpid: Lpid::new(lpid),
             name: self.string("label").unwrap_or(self.0.name()),
             order,
+            max_order,
             privileges: self.privileges()?,
             image,
             entry: GuestReal::new(entry),
@@ -195,6 +200,19 @@ impl<'a> Reader<'a> {
                 .unwrap_or(1),
             pin: self.small("pin", 0..=MAX_CPUS - 1, "pin is not the number of a CPU")?,
         })
+    }
+
+    fn max_order(&self, order: Order) -> Result<Option<Order>, Error<'a>> {
+        let name = "hpt-max-order";
+        if self.bytes(name).is_none() {
+            return Ok(None);
+        }
+        let max_order = Order::new(self.u32(name, "hpt-max-order is not one word")?)
+            .ok_or_else(|| self.wrong("hpt-max-order is not from 18 to 46"))?;
+        if max_order < order {
+            return Err(self.wrong("hpt-max-order is smaller than hpt-order"));
+        }
+        Ok(Some(max_order))
     }
 
     fn privileges(&self) -> Result<Privileges, Error<'a>> {
@@ -324,6 +342,7 @@ mod tests {
             ("label", b"agent\0".into()),
             ("memory-size", 0x400_0000_u64.to_be_bytes().into()),
             ("hpt-order", 18_u32.to_be_bytes().into()),
+            ("hpt-max-order", 20_u32.to_be_bytes().into()),
             ("privileges", b"control\0report\0".into()),
             ("image", [0x60, 0, 0, 0].into()),
             ("entry", 0x100_u64.to_be_bytes().into()),
@@ -378,6 +397,7 @@ mod tests {
         assert_eq!((agent.lpid, agent.name), (Lpid::new(1), "agent"));
         assert_eq!((agent.memory.first(), agent.order.raw()), (64 << 20, 18));
         assert!(matches!(agent.memory, Memory::Bytes(_)));
+        assert_eq!(agent.max_order, Order::new(20));
         assert_eq!(agent.privileges, Privileges::CONTROL | Privileges::REPORT);
         assert_eq!((agent.image.len(), agent.entry.raw()), (4, 0x100));
         assert_eq!((agent.start, agent.console), (true, false));
@@ -410,6 +430,16 @@ mod tests {
         assert_eq!(
             refusal(set("hpt-order", &[0, 0, 0, 17])),
             "hpt-order is not from 18 to 46"
+        );
+        for (bytes, reason) in [
+            ([0; 4].as_slice(), "hpt-max-order is not from 18 to 46"),
+            (&[0; 3], "hpt-max-order is not one word"),
+        ] {
+            assert_eq!(refusal(set("hpt-max-order", bytes)), reason);
+        }
+        assert_eq!(
+            refusal(set("hpt-order", &[0, 0, 0, 21])),
+            "hpt-max-order is smaller than hpt-order"
         );
         assert_eq!(
             refusal(set("privileges", b"controll\0")),

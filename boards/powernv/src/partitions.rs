@@ -6,7 +6,7 @@ use realhpt::hcall::abi::Privileges;
 use realhpt::lpar::{Description, Partition};
 use realhpt::memory::{Region, Regions};
 use realhpt::sync::{AtomicU64, BeDword};
-use realhpt::table::{Format, Memory};
+use realhpt::table::{Format, Memory, Order};
 
 use crate::board::Machine;
 use crate::layout::{Error, Layout, Range};
@@ -126,15 +126,21 @@ fn memory(entry: &Entry<'static>, layout: &mut Layout) -> Result<Regions, Error>
 }
 
 fn one(entry: &Entry<'static>, isa: Isa, layout: &mut Layout) -> Result<Partition<'static>, Error> {
-    let order = entry.order;
-    // SAFETY: both are transparent over an atomic u64, which zero is one of.
-    let hpt: &[BeDword] = unsafe { place::doublewords(layout, order.slots() * 2, order.bytes())? };
-    // SAFETY: as above.
-    let beside: &[AtomicU64] =
-        unsafe { place::doublewords(layout, Memory::words_beside(order), place::BLOCK)? };
+    let order = entry.max_order.unwrap_or(entry.order);
+    let (hpt, beside) = area(layout, order, Memory::words_beside(order))?;
+    let spare = entry
+        .max_order
+        .map(|order| area(layout, order, Memory::words_beside_spare(order)))
+        .transpose()?;
     let regions = memory(entry, layout)?;
     let unfit = || Error::NotFree(Range::new(hpt.as_ptr().addr() as u64, order.bytes()));
-    let memory = Memory::new(order, hpt, beside).ok_or_else(unfit)?;
+    let mut memory = Memory::new(order, hpt, beside).ok_or_else(unfit)?;
+    if let Some((hpt, beside)) = spare {
+        memory = memory
+            .with_spare(hpt, beside)
+            .and_then(|memory| memory.holding(entry.order))
+            .ok_or_else(unfit)?;
+    }
     let description = Description {
         name: entry.name,
         lpid: entry.lpid,
@@ -153,19 +159,33 @@ fn one(entry: &Entry<'static>, isa: Isa, layout: &mut Layout) -> Result<Partitio
     Ok(partition)
 }
 
+/// Zeroed memory for a table of this order, and for `words` doublewords beside it.
+fn area(
+    layout: &mut Layout,
+    order: Order,
+    words: u64,
+) -> Result<(&'static [BeDword], &'static [AtomicU64]), Error> {
+    // SAFETY: transparent over an atomic u64, which zero is one of.
+    let hpt = unsafe { place::doublewords(layout, order.slots() * 2, order.bytes())? };
+    // SAFETY: zero is an atomic u64.
+    let beside = unsafe { place::doublewords(layout, words, place::BLOCK)? };
+    Ok((hpt, beside))
+}
+
 fn show(entry: &Entry<'_>, partition: &Partition<'_>, hpt: &[BeDword]) {
     let mut regions = partition.description().regions.iter();
     let first = regions
         .next()
         .map_or((0, 0), |region| (region.size(), region.host().raw()));
     defmt::info!(
-        "partition {=u16} {=str}: {=usize} vCPU(s), {=u64} MiB at {=u64:#x}, HPT of order {=u32} at {=u64:#x} and {=u64} bytes beside it, privileges: {=str}",
+        "partition {=u16} {=str}: {=usize} vCPU(s), {=u64} MiB at {=u64:#x}, HPT of order {=u32} (at most {=u32}) at {=u64:#x} and {=u64} bytes beside it, privileges: {=str}",
         entry.lpid.raw(),
         entry.name,
         entry.vcpus,
         first.0 >> 20,
         first.1,
         entry.order.raw(),
+        entry.max_order.unwrap_or(entry.order).raw(),
         hpt.as_ptr().addr() as u64,
         partition.bytes_beside(),
         match (

@@ -37,6 +37,7 @@ pub(crate) mod answer {
     pub(crate) const POWER_OFF: u64 = 3;
     pub(crate) const YIELD: u64 = 4;
     pub(crate) const STOP: u64 = 5;
+    pub(crate) const RELOAD: u64 = 6;
 }
 
 /// The way of a hypercall: from the vector's registers to the engine.
@@ -64,6 +65,7 @@ unsafe extern "C" fn hypercall<E: Extension>(cpu: *mut Cpu, srr1: u64) -> u64 {
         Next::Yield => answer::YIELD,
         Next::Stop => answer::STOP,
         Next::Exit => answer::EXIT,
+        Next::Reload => answer::RELOAD,
         Next::PowerOff => answer::POWER_OFF,
     }
 }
@@ -137,10 +139,7 @@ impl<'r, E: Extension> Run<'r, E> {
         let machine = &self.board.machine;
         let mut last = usize::MAX;
         loop {
-            for partition in machine.partitions() {
-                let lpid = partition.description().lpid;
-                partition.control().pay(&machine.machine, lpid, self.number);
-            }
+            machine.pay(self.number);
             if self.number == BOOT_CPU {
                 opal::poll_events();
             }

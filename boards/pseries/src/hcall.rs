@@ -224,6 +224,39 @@ pub unsafe fn page_init(flags: Flags, destination: u64, source: u64) -> Result<(
     unsafe { call(abi::H_PAGE_INIT, arguments) }.map(drop)
 }
 
+/// H_CLEAR_HPT, until it is done.
+///
+/// # Errors
+/// None that a hypervisor that has the call would answer with.
+///
+/// # Safety
+/// The program must go on without its translations: in real mode.
+pub unsafe fn clear_hpt() -> Result<(), Failure> {
+    // SAFETY: the caller's.
+    until_done(|| unsafe { call(abi::H_CLEAR_HPT, []) })
+}
+
+/// H_RESIZE_HPT_PREPARE for a table of 2^`order` bytes; 0 cancels. It may have to be made again.
+///
+/// # Errors
+/// H_LONG_BUSY: there is more to do. H_PARAMETER, H_RESOURCE, H_PTEG_FULL.
+pub fn resize_hpt_prepare(order: u64) -> Result<(), Failure> {
+    // SAFETY: the table is as it was.
+    unsafe { call(abi::H_RESIZE_HPT_PREPARE, [0, order]) }.map(drop)
+}
+
+/// H_RESIZE_HPT_COMMIT of what was prepared: the table has this order, and its bolted entries.
+///
+/// # Errors
+/// H_CLOSED, H_BUSY, H_PTEG_FULL.
+///
+/// # Safety
+/// What the program is translated by must be bolted.
+pub unsafe fn resize_hpt_commit(order: u64) -> Result<(), Failure> {
+    // SAFETY: the caller's.
+    unsafe { call(abi::H_RESIZE_HPT_COMMIT, [0, order]) }.map(drop)
+}
+
 /// H_CEDE alone. [`crate::cpu::cede`] makes sure that it comes back.
 pub(crate) fn cede() {
     // A hypervisor that has nothing else to run answers at once; that is no failure.

@@ -40,6 +40,8 @@ pub struct Spec {
     pub lpid: u16,
     /// log2 of its table's size in bytes.
     pub order: u32,
+    /// The same of the largest table that it may resize to.
+    pub max_order: Option<u32>,
     /// What it may do to others.
     pub privileges: Privileges,
     /// How many vCPUs it has.
@@ -55,6 +57,7 @@ impl Spec {
         Self {
             lpid: AGENT,
             order: 18,
+            max_order: None,
             privileges: Privileges::CONTROL | Privileges::REPORT,
             vcpus: 1,
             regions: vec![(0, 0, AGENT_MEMORY)],
@@ -68,9 +71,19 @@ impl Spec {
         Self {
             lpid: CLIENT,
             order,
+            max_order: None,
             privileges: Privileges::empty(),
             vcpus: 2,
             regions,
+        }
+    }
+
+    /// The same with a table that may be resized up to this order.
+    #[must_use]
+    pub fn resizable(self, max_order: u32) -> Self {
+        Self {
+            max_order: Some(max_order),
+            ..self
         }
     }
 
@@ -104,8 +117,50 @@ impl Spec {
     }
 }
 
-/// The zeroed memory of a table: the HPT, and what stands beside it.
-type TableMemory = (Order, Vec<BeDword>, Vec<AtomicU64>);
+/// The zeroed memory of one table: the HPT, and what stands beside it.
+type Area = (Vec<BeDword>, Vec<AtomicU64>);
+
+/// The zeroed memory of a partition's table: the order it begins with, and what there is for it.
+#[derive(Debug)]
+struct TableMemory {
+    order: Order,
+    largest: Order,
+    first: Area,
+    spare: Option<Area>,
+}
+
+impl TableMemory {
+    /// None where no table has the order.
+    fn new(spec: &Spec) -> Option<Self> {
+        let order = Order::new(spec.order)?;
+        let largest = spec.max_order.map_or(Some(order), Order::new)?;
+        let area = |words: u64| {
+            let slots = 2 * largest.slots();
+            let hpt = (0..slots).map(|_| BeDword::new(0)).collect();
+            let beside = (0..words).map(|_| AtomicU64::new(0)).collect();
+            (hpt, beside)
+        };
+        let spare = spec
+            .max_order
+            .map(|_| area(Memory::words_beside_spare(largest)));
+        Some(Self {
+            order,
+            largest,
+            first: area(Memory::words_beside(largest)),
+            spare,
+        })
+    }
+
+    fn memory(&self) -> Option<Memory<'_>> {
+        let (hpt, beside) = &self.first;
+        let memory = Memory::new(self.largest, hpt, beside)?;
+        let memory = match &self.spare {
+            Some((hpt, beside)) => memory.with_spare(hpt, beside)?,
+            None => memory,
+        };
+        memory.holding(self.order)
+    }
+}
 
 /// The zeroed memory of the partitions' tables.
 #[derive(Debug)]
@@ -119,17 +174,9 @@ impl Store {
     /// Memory for these partitions.
     #[must_use]
     pub fn new(specs: &[Spec]) -> Self {
-        let memory = |spec: &Spec| {
-            let order = Order::new(spec.order)?;
-            let hpt = (0..2 * order.slots()).map(|_| BeDword::new(0)).collect();
-            let beside = (0..Memory::words_beside(order))
-                .map(|_| AtomicU64::new(0))
-                .collect();
-            Some((order, hpt, beside))
-        };
         Self {
             specs: specs.to_vec(),
-            memory: specs.iter().map(memory).collect(),
+            memory: specs.iter().map(TableMemory::new).collect(),
         }
     }
 
@@ -160,7 +207,7 @@ impl Store {
         for (spec, memory) in self.specs.iter().zip(&self.memory) {
             let memory = memory
                 .as_ref()
-                .and_then(|(order, hpt, beside)| Memory::new(*order, hpt, beside))
+                .and_then(TableMemory::memory)
                 .with_context(|| format!("no table has order {}", spec.order))?;
             system
                 .add(Partition::new(spec.description()?, format, memory))

@@ -95,6 +95,8 @@ pub struct Partition {
     pub regions: Vec<Region>,
     /// log2 of its HPT's bytes.
     pub order: u32,
+    /// The same of the largest HPT that it may resize to; none: it may not.
+    pub max_order: Option<u32>,
     /// What it may do: `control`, `report`.
     pub privileges: Vec<String>,
     /// What it runs.
@@ -145,6 +147,7 @@ impl Manifest {
                 memory: row.memory,
                 regions: Vec::new(),
                 order: row.order,
+                max_order: None,
                 privileges: row.privileges.iter().map(|&name| name.to_owned()).collect(),
                 guest: row.binary.map(|binary| images.guest(binary)).transpose()?,
                 start: row.start,
@@ -183,7 +186,7 @@ impl Manifest {
         let partitions: u64 = self
             .partitions
             .iter()
-            .map(|partition| partition.memory + table_room(partition.order))
+            .map(|partition| partition.memory + partition.tables_room())
             .sum();
         let all = FIRMWARE + partitions + self.regions_size() + self.windows_size();
         all.next_multiple_of(256 * MIB).max(LEAST_RAM)
@@ -312,6 +315,9 @@ impl Manifest {
             fdt.property_array_u64("memory", &places.collect::<Vec<_>>())?;
         }
         fdt.property_u32("hpt-order", partition.order)?;
+        if let Some(max_order) = partition.max_order {
+            fdt.property_u32("hpt-max-order", max_order)?;
+        }
         if !partition.privileges.is_empty() {
             fdt.property_string_list("privileges", partition.privileges.clone())?;
         }
@@ -337,11 +343,14 @@ impl Manifest {
     }
 }
 
-/// Memory for a table of this order: the table itself, as much again lost to its alignment, and the
-/// doublewords beside it.
-fn table_room(order: u32) -> u64 {
-    let table = 1_u64.checked_shl(order).unwrap_or(1 << 46);
-    3 * table
+impl Partition {
+    /// Memory for its table, or for two of the largest order: the table itself, as much again lost to its
+    /// alignment, and the doublewords beside it.
+    fn tables_room(&self) -> u64 {
+        let table = |order| 3 * 1_u64.checked_shl(order).unwrap_or(1 << 46);
+        self.max_order
+            .map_or_else(|| table(self.order), |order| 2 * table(order))
+    }
 }
 
 #[cfg(test)]
@@ -355,6 +364,7 @@ mod tests {
             memory: 64 * MIB,
             regions: Vec::new(),
             order: 18,
+            max_order: None,
             privileges: vec!["control".to_owned()],
             guest: Some(Guest {
                 flat: vec![0x60, 0, 0, 0],
@@ -423,14 +433,23 @@ mod tests {
         assert_eq!(manifest.ram(), LEAST_RAM);
         manifest.partition_mut(1).expect("there").order = 30;
         assert!(manifest.ram() >= FIRMWARE + (3 << 30) + 576 * MIB);
+        manifest.partition_mut(1).expect("there").max_order = Some(31);
+        assert!(manifest.ram() >= FIRMWARE + (12 << 30) + 576 * MIB);
     }
 
     #[test]
     fn the_tree_is_a_tree() {
-        let manifest = Manifest::new(vec![partition(1, Some(MIB))]);
+        let mut manifest = Manifest::new(vec![partition(1, Some(MIB))]);
+        manifest.partition_mut(1).expect("there").max_order = Some(20);
         let fdt = manifest.to_fdt().expect("a tree");
         assert_eq!(fdt.get(..4), Some([0xd0, 0x0d, 0xfe, 0xed].as_slice()));
-        for name in ["partition@1", "realhpt,manifest-1", "hpt-order", "shared"] {
+        for name in [
+            "partition@1",
+            "realhpt,manifest-1",
+            "hpt-order",
+            "hpt-max-order",
+            "shared",
+        ] {
             assert!(
                 fdt.windows(name.len())
                     .any(|bytes| bytes == name.as_bytes()),

@@ -142,6 +142,9 @@ macro_rules! cases {
             proxy::not_while_it_runs,
             proxy::no_other_calls,
             proxy::bad_partitions_and_buffers,
+            resize::a_guest_resizes_its_own_table,
+            resize::a_reader_of_the_old_table_is_closed,
+            resize::a_cleared_table_has_real_mode_left,
             switches::registers_are_kept_apart,
             switches::segments_are_kept_apart,
             switches::settings_are_kept_apart,
@@ -195,6 +198,14 @@ pub mod partition {
     pub const LAST: u64 = EMPTY;
 }
 
+/// The orders that the victim's table may have: the one it starts with, and the largest.
+pub mod order {
+    /// It starts with this one.
+    pub const FIRST: u32 = 18;
+    /// It may resize to this one.
+    pub const LARGEST: u32 = 21;
+}
+
 /// What a client is started for: r3 at its start.
 pub mod job {
     /// Ends with code 0.
@@ -235,4 +246,8 @@ pub mod job {
     pub const RANDOM: u64 = 17;
     /// Loads from a page until it has none, and ends.
     pub const WATCH_PAGE: u64 = 19;
+    /// Resizes its own table, larger and smaller, and goes on in each.
+    pub const RESIZE: u64 = 19;
+    /// Clears its own table in real mode, and enters what it needs again.
+    pub const CLEAR: u64 = 20;
 }

@@ -6,7 +6,7 @@ use core::arch::asm;
 
 use realhpt_pseries::{
     abi::{
-        H_BLOCK_REMOVE, H_BULK_REMOVE, H_CLEAR_MOD, H_CLEAR_REF, H_ENTER, H_LPAR_EXIT,
+        H_BLOCK_REMOVE, H_BULK_REMOVE, H_CLEAR_HPT, H_CLEAR_MOD, H_CLEAR_REF, H_ENTER, H_LPAR_EXIT,
         H_LPAR_PAUSE, H_LPAR_RESET, H_LPAR_RESUME, H_LPAR_START, H_PAGE_INIT, H_PROTECT, H_READ,
         H_REMOVE, H_REPORT, H_VCPU_STOP, LPAR_SELF, OpenFlags, Status,
     },
@@ -23,7 +23,7 @@ use realhpt_suite::{job, partition, raw};
 
 use crate::{
     bench::{Bench, POOL, load, store, store_real, try_load},
-    cases::{enter::outside, faults, switches},
+    cases::{enter::outside, faults, resize, switches},
     code,
     registers::{self, Sprs, State},
     stream::{READ, WRITE, first_pass, read_piece},
@@ -106,6 +106,8 @@ fn run(bench: &mut Bench<'_>) -> Outcome<u64> {
         job::NO_REAL_MODE => no_real_mode(bench),
         job::NO_VECTORS => no_vectors(),
         job::RANDOM => random(),
+        job::RESIZE => resize::resize_own_table(bench),
+        job::CLEAR => resize::clear_own_table(bench),
         unknown => same("job", 0, unknown),
     }?;
     Ok(0)
@@ -342,6 +344,7 @@ fn every_token(bench: &Bench<'_>) -> Outcome {
         H_REMOVE,
         H_PROTECT,
         H_BULK_REMOVE,
+        H_CLEAR_HPT,
         H_LPAR_EXIT,
         H_VCPU_STOP,
         H_BLOCK_REMOVE,

@@ -1,0 +1,135 @@
+//! A reader of the hypervisor's own: it is shown slots where others get records.
+//!
+//! A resize follows the table that it carries entries over from. The first lap shows the occupied slots, each
+//! later one the slots that changed since they were shown; what the follower cannot use now it is shown again in
+//! the next lap. The marks are those of a reader slot, so all that is said of readers ([`super::readers`]) holds
+//! here: a slot is shown after its mark is taken, and a change after that marks it again.
+
+use super::Budget;
+use super::readers::{InUse, Taken};
+use crate::table::Table;
+use crate::table::bitmap::{BLOCK, WORD, ones};
+
+// Work, in about the instructions that it takes: to begin a block, to take up a word of it, to share out a word
+// of marks.
+const BLOCK_WORK: u64 = 24;
+const WORD_WORK: u64 = 40;
+const SHARE_WORK: u64 = 100;
+
+/// Goes on with the lap that the reader is in: gives `show` one slot after the other; whether the lap is over.
+/// `show` says whether it is done with the slot, and spends what that took. A slot is shown while there is work
+/// left.
+pub(crate) fn follow(
+    table: &Table<'_>,
+    reader: &InUse<'_, '_>,
+    budget: &mut Budget,
+    mut show: impl FnMut(u64, &mut Budget) -> bool,
+) -> bool {
+    let (mut cursor, first) = reader.with(|reader| (reader.cursor, reader.is_first_pass()));
+    let slots = table.order().slots();
+    let mut stopped = false;
+    while cursor < slots && !stopped {
+        if !budget.spend(BLOCK_WORK) {
+            break;
+        }
+        let end = (cursor / BLOCK + 1) * BLOCK;
+        let reached = if first {
+            let shared_out = reader.enter_block(table, cursor);
+            let _ = budget.spend(shared_out * SHARE_WORK);
+            let reached = occupied(table, reader, cursor..end, budget, &mut show);
+            reader.leave_block(reached);
+            reached
+        } else {
+            changed(table, reader, cursor..end, budget, &mut show)
+        };
+        stopped = reached < end;
+        cursor = reached;
+    }
+    reader.with(|reader| reader.cursor = cursor);
+    reader.conclude(table).ended
+}
+
+/// Shows the occupied slots of a block, or of the rest of it; where it stopped.
+fn occupied(
+    table: &Table<'_>,
+    reader: &InUse<'_, '_>,
+    slots: core::ops::Range<u64>,
+    budget: &mut Budget,
+    show: &mut impl FnMut(u64, &mut Budget) -> bool,
+) -> u64 {
+    let mut cursor = slots.start;
+    while cursor < slots.end {
+        let (word, bit) = (cursor / WORD, cursor % WORD);
+        let shown = if budget.spend(WORD_WORK) {
+            let occupied = table.occupied().word(word) & !0 << bit;
+            show_word(reader, word, occupied, budget, show)
+        } else {
+            bit
+        };
+        cursor = word * WORD + shown;
+        if shown < WORD {
+            break;
+        }
+    }
+    cursor
+}
+
+/// Shows the changed slots of a block, or of the rest of it; where it stopped.
+fn changed(
+    table: &Table<'_>,
+    reader: &InUse<'_, '_>,
+    slots: core::ops::Range<u64>,
+    budget: &mut Budget,
+    show: &mut impl FnMut(u64, &mut Budget) -> bool,
+) -> u64 {
+    let mut cursor = slots.start;
+    if !reader.may_have_changes(table, cursor / BLOCK) {
+        return slots.end;
+    }
+    while cursor < slots.end {
+        if !budget.spend(WORD_WORK) {
+            return cursor;
+        }
+        let Some(Taken {
+            word,
+            marks,
+            shared_out,
+        }) = reader.take(table, cursor, slots.end)
+        else {
+            break;
+        };
+        let _ = budget.spend(shared_out * SHARE_WORK);
+        let shown = show_word(reader, word, marks, budget, show);
+        if shown < WORD {
+            reader.put_back(word, marks & !0 << shown);
+            return word * WORD + shown;
+        }
+        cursor = (word + 1) * WORD;
+    }
+    slots.end
+}
+
+/// Shows slots of a word, and keeps the marks of those that are to be shown again; the bit that it stopped at for
+/// want of work, or [`WORD`].
+fn show_word(
+    reader: &InUse<'_, '_>,
+    word: u64,
+    slots: u64,
+    budget: &mut Budget,
+    show: &mut impl FnMut(u64, &mut Budget) -> bool,
+) -> u64 {
+    let (mut again, mut stopped) = (0, WORD);
+    for bit in ones(slots) {
+        if budget.is_spent() {
+            stopped = bit;
+            break;
+        }
+        if !show(word * WORD + bit, budget) {
+            again |= 1 << bit;
+        }
+    }
+    if again != 0 {
+        reader.put_back(word, again);
+    }
+    stopped
+}
