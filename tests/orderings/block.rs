@@ -104,3 +104,43 @@ fn a_locked_entry_is_busy_and_the_others_go() {
         assert_eq!(sequence[1], Event::Tlbie(locked_rb, LPID));
     }
 }
+
+#[test]
+fn what_is_not_of_the_block_stays() {
+    const BOLTED: u64 = 0x10;
+    for format in FORMATS {
+        let world = World::leaked(18, format);
+        let [(_, v, r, _), _, (large, large_v, large_r, _), _] = ENTRIES;
+        let [(first, _), (second, _), (bolted, _), (free, _), ..] = pages();
+        // Bit 3 of the page's number.
+        let (next, other_vsid) = (first ^ 8 << 3, second ^ 1);
+        enter(&world, first, v, r);
+        enter(&world, second, v, r);
+        enter(&world, bolted, v | BOLTED, r);
+        enter(&world, next, v, r);
+        enter(&world, other_vsid, v ^ 1 << 40, r);
+        enter(&world, large, large_v, large_r);
+        let requests = [
+            (REQUEST | bolted, 0x88),
+            (REQUEST | free, 0x88),
+            (REQUEST | first, 0x80),
+            (REQUEST | next, 0xa8),
+            (REQUEST | other_vsid, 0xa8),
+            (REQUEST_AVPN | other_vsid, 0x89),
+            (REQUEST | large, 0x98),
+            (REQUEST_AVPN | second, 0x81),
+        ];
+        let mut arguments = [v & !0x7f; 9];
+        for (argument, (request, _)) in arguments[1..].iter_mut().zip(requests) {
+            *argument = request;
+        }
+        let answer = world.call(CLIENT, abi::H_BLOCK_REMOVE, &arguments);
+        assert_eq!(answer.status(), Status::Partial);
+        for (found, (request, response)) in answer.out.into_iter().zip(requests) {
+            let slot = request & 0xffff;
+            assert_eq!(found, response << 56 | slot, "{format:?}");
+            let gone = matches!(response, 0x80 | 0x81) || slot == free;
+            assert_eq!(world.real(slot) == (0, 0), gone);
+        }
+    }
+}
