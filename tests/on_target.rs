@@ -53,7 +53,7 @@ const TABLES: [(&str, Option<u32>); 9] = [
 
 /// Sequences and traces of `tests/data` that are done again on POWER8 and POWER9.
 const SEQUENCES: [&str; 2] = ["c01", "r01"];
-const TRACES: [&str; 1] = ["t_p8_idle"];
+const TRACES: [&str; 2] = ["t_p8_idle", "t_tiny"];
 
 const MACHINES: [Kind; 3] = [Kind::Powernv8, Kind::Powernv9, Kind::Powernv10];
 

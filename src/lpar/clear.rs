@@ -33,7 +33,7 @@ impl Partition<'_> {
         &self,
         machine: &M,
         from: u64,
-        keep: impl Fn(GuestV) -> bool,
+        keep: fn(GuestV) -> bool,
     ) -> Option<u64> {
         let table = self.table();
         let slots = table.order().slots();

@@ -320,7 +320,9 @@ impl<'m> Table<'m> {
     /// Dword 0, then the rest, then dword 0 again, with barriers between. Unlocked and equal both times: what
     /// was read in between belonged together, or the entry went and a like one came meanwhile, and then a
     /// mark of that change is still to come.
-    #[inline]
+    ///
+    /// Always inlined, as what it is made of: readers make one for each slot.
+    #[inline(always)]
     #[must_use]
     pub fn copy(&self, slot: Slot<'_>) -> Copy {
         for _ in 0..COPY_TRIES {
@@ -345,7 +347,7 @@ impl<'m> Table<'m> {
             .map(|([dword0, dword1], view)| self.try_copy([dword0, dword1], view))
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_copy(&self, [dword0, dword1]: [&BeDword; 2], view: &AtomicU64) -> Copy {
         let before = RealV::read(dword0.load(Ordering::Relaxed));
         if before.is_locked() {

@@ -155,6 +155,8 @@ pub struct Claimed<'t>(Slot<'t>);
 impl Claimed<'_> {
     /// Makes `entry` the slot's entry, all but the `ptesync` that ends the sequence: for runs of entries
     /// that share one. Hardware may use the entry from here on.
+    ///
+    /// Always inlined: a restore makes one for each slot.
     #[inline(always)]
     pub fn place<M: Machine>(self, machine: &M, entry: Entry) -> Ptex {
         let Self(slot) = self;

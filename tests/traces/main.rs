@@ -15,7 +15,11 @@ use realhpt_qemu::replay::trace::Trace;
 use realhpt_qemu::tables::formats;
 
 /// A trace and what is known of it: calls about hashed page tables, and whether its final table was recorded.
-const TRACES: [(&str, u64, bool); 2] = [("t_direct", 77956, false), ("t_p8_idle", 77904, true)];
+const TRACES: [(&str, u64, bool); 3] = [
+    ("t_direct", 77956, false),
+    ("t_p8_idle", 77904, true),
+    ("t_tiny", 99906, true),
+];
 
 fn main() {
     let arguments = Arguments::from_args();

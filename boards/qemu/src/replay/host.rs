@@ -59,7 +59,9 @@ pub fn store(layout: &Layout) -> Result<Store> {
         .collect();
     Ok(Store::new(&[
         Spec::agent(),
-        Spec::client(layout.order).with_regions(&regions),
+        Spec::client(layout.order)
+            .resizable(layout.order)
+            .with_regions(&regions),
     ]))
 }
 

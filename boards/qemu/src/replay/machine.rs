@@ -106,6 +106,7 @@ fn manifest(images: &Images, layout: &Layout) -> Result<Manifest> {
     manifest.partition_mut(AGENT)?.window = Some(WINDOW);
     let client = manifest.partition_mut(CLIENT)?;
     client.order = layout.order;
+    client.max_order = Some(layout.order);
     client.memory = 0;
     client.regions.clone_from(&layout.regions);
     client.window = None;
