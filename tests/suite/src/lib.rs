@@ -247,7 +247,7 @@ pub mod job {
     /// Loads from a page until it has none, and ends.
     pub const WATCH_PAGE: u64 = 19;
     /// Resizes its own table, larger and smaller, and goes on in each.
-    pub const RESIZE: u64 = 19;
+    pub const RESIZE: u64 = 20;
     /// Clears its own table in real mode, and enters what it needs again.
-    pub const CLEAR: u64 = 20;
+    pub const CLEAR: u64 = 21;
 }
