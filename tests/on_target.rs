@@ -251,7 +251,8 @@ fn manifest(images: &Images) -> anyhow::Result<Manifest> {
             console: false,
             window: None,
             vcpus: 1,
-            pin: None,
+            // The others run wherever there is room.
+            pin: (lpid == partition::RUIN).then_some(1),
         })
     };
     let suite = Partition {

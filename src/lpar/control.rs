@@ -276,7 +276,7 @@ impl Control {
     /// quieted since it ran. While vCPUs are inside their CPUs are kicked.
     ///
     /// # Errors
-    /// [`Status::Continue`] while a vCPU is still to leave its CPU.
+    /// [`Status::Continue`] while a vCPU is still to leave its CPU, or the partition is held.
     pub fn pause<M: Machine>(&self, machine: &M) -> Result<Quiet, Status> {
         let mut inner = self.inner.lock();
         if inner.state == State::Running {
@@ -284,8 +284,10 @@ impl Control {
         }
         let inside = inner.vcpus.inside_but(None);
         let quiet = inner.quiet;
+        // A call by proxy may be replacing the table.
+        let held = inner.holder != Holder::Nobody;
         drop(inner);
-        if inside == 0 {
+        if inside == 0 && !held {
             return Ok(quiet);
         }
         kick(machine, inside);
