@@ -172,7 +172,7 @@ impl<'j> Controller<'j> {
             } else {
                 continue;
             }
-            if self.verdicts.readers.is_err() || self.verdicts.table.is_err() {
+            if !self.all_agree() {
                 return Err(Trouble::broken_off());
             }
             last = timebase();
@@ -181,6 +181,9 @@ impl<'j> Controller<'j> {
         same("exit code of the workers", 0, partition.exit_code)?;
         same("state in the end", State::Halted as u64, partition.state)?;
         self.pause(true)?;
+        if !self.all_agree() {
+            return Err(Trouble::broken_off());
+        }
         same("rounds", rounds, answered)
     }
 
@@ -211,8 +214,8 @@ impl<'j> Controller<'j> {
         Ok(())
     }
 
-    /// Pauses the workers, if they have not ended, compares, rewrites, and lets them go on. `still`: the workers
-    /// have published what they know.
+    /// Pauses the workers, if they have not ended, compares, rewrites, and lets them go on, unless something does not
+    /// agree. `still`: the workers have published what they know.
     fn pause(&mut self, still: bool) -> Outcome {
         hcall::lpar_pause(WORKERS).must("pause")?;
         self.pauses += 1;
@@ -220,13 +223,17 @@ impl<'j> Controller<'j> {
         if self.verdicts.readers.is_ok() {
             self.verdicts.table = self.audit(still);
         }
-        if self.verdicts.readers.is_ok() && self.verdicts.table.is_ok() {
+        if self.all_agree() {
             self.verdicts.readers = self.rewrite();
         }
-        if bench::query(WORKERS)?.is(State::Paused) {
+        if self.all_agree() && bench::query(WORKERS)?.is(State::Paused) {
             hcall::lpar_resume(WORKERS).must("resume")?;
         }
         Ok(())
+    }
+
+    const fn all_agree(&self) -> bool {
+        self.verdicts.readers.is_ok() && self.verdicts.table.is_ok()
     }
 
     /// All copies are equal, and what the workers know.
