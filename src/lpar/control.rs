@@ -62,10 +62,21 @@ enum Holder {
     Proxy,
 }
 
+/// A partition that does not run, and of which no vCPU is inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Still {
+    /// How far it has been quieted.
+    pub quiet: Quiet,
+    /// Tells this standstill from later ones: another caller may have let it run and paused it again meanwhile.
+    starts: u64,
+}
+
 #[derive(Debug)]
 struct Inner {
     state: State,
     quiet: Quiet,
+    /// How often it or one of its vCPUs was set going.
+    starts: u64,
     vcpus: Vcpus,
     holder: Holder,
     /// Writes in flight.
@@ -130,6 +141,7 @@ impl Control {
             inner: Mutex::new(Inner {
                 state: State::Stopped,
                 quiet: Quiet::No,
+                starts: 0,
                 vcpus: Vcpus::new(vcpus),
                 holder: Holder::Nobody,
                 writes: 0,
@@ -157,6 +169,13 @@ impl Control {
     #[must_use]
     pub fn exit_code(&self) -> u64 {
         self.inner.lock().exit_code
+    }
+
+    /// How often it or one of its vCPUs was set going: if it is the same before and after a look at several of them,
+    /// none that was seen at rest was set going by one that came to rest before it was looked at.
+    #[must_use]
+    pub fn starts(&self) -> u64 {
+        self.inner.lock().starts
     }
 
     /// The generation of its table: another one after each reset and each replacement.
@@ -227,7 +246,10 @@ impl Control {
     /// # Errors
     /// [`Status::Parameter`] if there is no such vCPU, [`Status::Busy`] if it runs already.
     pub fn start_vcpu(&self, vcpu: usize, start: Start) -> Result<(), Status> {
-        let started = self.inner.lock().vcpus.start(vcpu, start);
+        let mut inner = self.inner.lock();
+        inner.starts += 1;
+        let started = inner.vcpus.start(vcpu, start);
+        drop(inner);
         started.map_err(|not| match not {
             NotStarted::Unknown => Status::Parameter,
             NotStarted::Online => Status::Busy,
@@ -268,6 +290,7 @@ impl Control {
         prepare()?;
         inner.vcpus.reset();
         let _ = inner.vcpus.start(0, start);
+        inner.starts += 1;
         (inner.state, inner.quiet) = (State::Running, Quiet::No);
         Ok(())
     }
@@ -277,27 +300,30 @@ impl Control {
     ///
     /// # Errors
     /// [`Status::Continue`] while a vCPU is still to leave its CPU, or the partition is held.
-    pub fn pause<M: Machine>(&self, machine: &M) -> Result<Quiet, Status> {
+    pub fn pause<M: Machine>(&self, machine: &M) -> Result<Still, Status> {
         let mut inner = self.inner.lock();
         if inner.state == State::Running {
             inner.state = State::Paused;
         }
         let inside = inner.vcpus.inside_but(None);
-        let quiet = inner.quiet;
+        let still = Still {
+            quiet: inner.quiet,
+            starts: inner.starts,
+        };
         // A call by proxy may be replacing the table.
         let held = inner.holder != Holder::Nobody;
         drop(inner);
         if inside == 0 && !held {
-            return Ok(quiet);
+            return Ok(still);
         }
         kick(machine, inside);
         Err(Status::Continue)
     }
 
-    /// Notes how far a partition that does not run has been quieted.
-    pub fn set_quiet(&self, quiet: Quiet) {
+    /// Notes how far a partition has been quieted, if it has stood still since.
+    pub fn set_quiet(&self, still: Still, quiet: Quiet) {
         let mut inner = self.inner.lock();
-        if inner.state != State::Running {
+        if inner.starts == still.starts {
             inner.quiet = quiet;
         }
     }
@@ -311,6 +337,7 @@ impl Control {
         if inner.state != State::Paused || inner.is_taken() {
             return Err(Status::Busy);
         }
+        inner.starts += 1;
         (inner.state, inner.quiet) = (State::Running, Quiet::No);
         Ok(())
     }
@@ -318,8 +345,10 @@ impl Control {
     /// Ends a partition that cannot or will not go on.
     pub fn halt<M: Machine>(&self, machine: &M, code: u64) {
         let mut inner = self.inner.lock();
-        inner.state = State::Halted;
-        inner.exit_code = code;
+        // Another vCPU may come to an end before it is out: the first one says how it was.
+        if inner.state != State::Halted {
+            (inner.state, inner.exit_code) = (State::Halted, code);
+        }
         let inside = inner.vcpus.inside_but(None);
         drop(inner);
         kick(machine, inside);
@@ -478,13 +507,55 @@ mod tests {
         assert!(!control.stays(0));
         assert_eq!(control.begin_write().unwrap_err(), Status::Busy);
         control.leave(0, Left::Preempted);
-        assert_eq!(control.pause(&machine), Ok(Quiet::No));
+        assert_eq!(control.pause(&machine).unwrap().quiet, Quiet::No);
         assert_eq!(control.dispatch(0, 0), None);
         let writing = control.begin_write().unwrap();
         assert_eq!(control.resume(), Err(Status::Busy));
         drop(writing);
         assert_eq!(control.resume(), Ok(()));
         assert_eq!(control.resume(), Err(Status::Busy));
+    }
+
+    /// One vCPU of a control partition pauses it, another one lets it run and pauses it again meanwhile.
+    #[test]
+    fn what_was_quieted_before_it_ran_again_does_not_count() {
+        let (control, machine) = (Control::new(1), Recording::new(0));
+        assert_eq!(control.start(START, || Ok(())), Ok(()));
+        let early = control.pause(&machine).unwrap();
+        assert_eq!(control.resume(), Ok(()));
+        let late = control.pause(&machine).unwrap();
+        control.set_quiet(early, Quiet::Yes);
+        assert_eq!(control.pause(&machine).unwrap().quiet, Quiet::No);
+        control.set_quiet(late, Quiet::Below(64));
+        assert_eq!(control.pause(&machine).unwrap().quiet, Quiet::Below(64));
+    }
+
+    #[test]
+    fn the_first_end_is_the_end() {
+        let (control, machine) = (Control::new(2), Recording::new(0));
+        assert_eq!(control.start(START, || Ok(())), Ok(()));
+        assert_eq!(control.start_vcpu(1, START), Ok(()));
+        assert!(control.dispatch(0, 0).is_some() && control.dispatch(1, 1).is_some());
+        control.halt(&machine, 5);
+        control.halt(&machine, 7);
+        control.leave(0, Left::Preempted);
+        assert_eq!(control.state(), State::Running, "one is still to leave");
+        control.leave(1, Left::Preempted);
+        assert_eq!((control.state(), control.exit_code()), (State::Halted, 5));
+    }
+
+    #[test]
+    fn a_vcpu_that_is_handed_over_to_is_counted() {
+        let control = Control::new(2);
+        assert_eq!(control.start(START, || Ok(())), Ok(()));
+        assert!(control.dispatch(0, 0).is_some());
+        let before = control.starts();
+        assert_eq!(control.readiness(1), Readiness::Out);
+        assert_eq!(control.start_vcpu(1, START), Ok(()));
+        control.leave(0, Left::Stopped);
+        // Both were seen at rest, and yet one has work.
+        assert_eq!(control.readiness(0), Readiness::Out);
+        assert_ne!(control.starts(), before);
     }
 
     #[test]
@@ -585,7 +656,7 @@ mod tests {
             assert!(control.dispatch(0, cpu).is_some());
             control.leave(0, Left::Preempted);
         }
-        assert_eq!(control.pause(&machine), Ok(Quiet::No));
+        assert_eq!(control.pause(&machine).unwrap().quiet, Quiet::No);
         machine.record();
         assert!(!control.forget(&machine, lpid, 0), "CPU 2 has not");
         assert_eq!(machine.recorded(), [Event::FlushLpid(lpid), Event::Kick(2)]);
