@@ -24,7 +24,7 @@ use realhpt_suite::{job, partition, raw};
 use crate::{
     bench::{Bench, POOL, load, store, store_real},
     cases::{enter::outside, faults, switches},
-    code,
+    code, crowd,
     random::Random,
     registers::{self, Sprs, State},
     stream::{READ, WRITE, first_pass, read_piece},
@@ -106,6 +106,8 @@ fn run(bench: &mut Bench<'_>) -> Outcome<u64> {
         job::NO_REAL_MODE => no_real_mode(bench),
         job::NO_VECTORS => no_vectors(),
         job::RANDOM => random(),
+        job::CROWD_WORK..=job::CROWD_KEEP => crowd::main(bench.runtime),
+        job::MOVE => crowd::move_about(bench),
         unknown => same("job", 0, unknown),
     }?;
     Ok(0)

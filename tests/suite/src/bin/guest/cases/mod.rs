@@ -2,6 +2,7 @@
 
 pub(crate) mod bulk;
 pub(crate) mod calls;
+pub(crate) mod crowd;
 pub(crate) mod enter;
 pub(crate) mod faults;
 pub(crate) mod hostile;
