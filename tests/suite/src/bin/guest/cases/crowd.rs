@@ -127,9 +127,10 @@ pub(crate) fn an_end_closes_what_is_open(bench: &mut Bench<'_>) -> Outcome {
 pub(crate) fn a_reset_takes_every_vcpu_offline(bench: &mut Bench<'_>) -> Outcome {
     for _ in 0..4 {
         bench.start(CROWD, job::CROWD_WORK)?;
-        reader_of_the_crowd(bench)?;
+        let reader = reader_of_the_crowd(bench)?;
         hcall::lpar_pause(CROWD).must("pause")?;
         hcall::lpar_reset(CROWD).must("reset")?;
+        bench.close(reader).must("close")?;
         same("entries after a reset", 0, first_pass(CROWD)?.valid)?;
         bench.run(CROWD, job::CROWD_RELAY)?;
         hcall::lpar_reset(CROWD).must("reset")?;
