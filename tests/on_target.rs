@@ -17,7 +17,7 @@ use anyhow::Context as _;
 use libtest_mimic::{Arguments, Failed, Trial};
 use realhpt_qemu::cli::{Replay, Roundtrip, Sequence};
 use realhpt_qemu::exchange::Job;
-use realhpt_qemu::images::{GUESTS, Guest, HYPERVISOR, Images};
+use realhpt_qemu::images::{GUESTS, HYPERVISOR, Images};
 use realhpt_qemu::log::Frame;
 use realhpt_qemu::machine::Kind;
 use realhpt_qemu::manifest::{Manifest, Partition};
@@ -241,43 +241,33 @@ impl Reported {
     }
 }
 
-/// A partition that waits to be started.
-fn client(lpid: u64, label: &str, guest: &Guest) -> anyhow::Result<Partition> {
-    Ok(Partition {
-        lpid: u32::try_from(lpid)?,
-        label: label.to_owned(),
-        memory: 64 << 20,
-        regions: Vec::new(),
-        order: order::FIRST,
-        max_order: None,
-        privileges: Vec::new(),
-        guest: Some(guest.clone()),
-        start: false,
-        console: false,
-        window: None,
-        vcpus: 1,
-        pin: None,
-    })
-}
-
-/// The partition, as the one that does all this and reports.
-fn reporting(partition: Partition) -> Partition {
-    Partition {
+/// The suite's partitions: the one that runs the cases, and those it does them to.
+fn manifest(images: &Images) -> anyhow::Result<Manifest> {
+    let guest = images.guest(GUEST)?;
+    let client = |lpid: u64, label: &str| -> anyhow::Result<Partition> {
+        Ok(Partition {
+            lpid: u32::try_from(lpid)?,
+            label: label.to_owned(),
+            memory: 64 << 20,
+            regions: Vec::new(),
+            order: order::FIRST,
+            max_order: None,
+            privileges: Vec::new(),
+            guest: Some(guest.clone()),
+            start: false,
+            console: false,
+            window: None,
+            vcpus: 1,
+            pin: None,
+        })
+    };
+    let suite = Partition {
         privileges: vec!["control".to_owned(), "report".to_owned()],
         start: true,
         console: true,
         window: Some(16 << 20),
-        ..partition
-    }
-}
-
-/// The suite's partitions: the one that runs the cases, and those it does them to.
-fn manifest(images: &Images) -> anyhow::Result<Manifest> {
-    let guest = images.guest(GUEST)?;
-    let client = |lpid: u64, label: &str| client(lpid, label, &guest);
-    let suite = Partition {
         vcpus: 2,
-        ..reporting(client(partition::SUITE, "suite")?)
+        ..client(partition::SUITE, "suite")?
     };
     let empty = Partition {
         guest: None,
@@ -292,12 +282,17 @@ fn manifest(images: &Images) -> anyhow::Result<Manifest> {
         pin: Some(1),
         ..client(partition::RUIN, "ruin")?
     };
+    let crowd = Partition {
+        vcpus: 4,
+        ..client(partition::CROWD, "crowd")?
+    };
     Ok(Manifest::new(vec![
         suite,
         client(partition::CLIENT, "client")?,
         victim,
         ruin,
         empty,
+        crowd,
     ]))
 }
 
@@ -334,24 +329,19 @@ fn run_stress(machine: Kind, show: bool, images: &Images) -> anyhow::Result<suit
         "{}::stress: {OPERATIONS_VARIABLE}={operations} {SEED_VARIABLE}={seed}",
         machine.name()
     );
-    let guest = images.guest(GUEST)?;
-    let client = |lpid: u64, label: &str| client(lpid, label, &guest);
-    let controller = u32::try_from(stressing::partition::CONTROLLER)?;
-    let workers = u32::try_from(stressing::partition::WORKERS)?;
-    let mut manifest = Manifest::new(vec![
-        Partition {
-            vcpus: stressing::CONTROLLERS,
-            ..reporting(client(stressing::partition::CONTROLLER, "controller")?)
-        },
-        Partition {
-            vcpus: u32::try_from(stressing::WORKERS)?,
-            ..client(stressing::partition::WORKERS, "workers")?
-        },
-        Partition {
-            guest: None,
-            ..client(stressing::partition::RESTORED, "restored")?
-        },
-    ]);
+    let (controller, workers) = (
+        u32::try_from(stressing::partition::CONTROLLER)?,
+        u32::try_from(stressing::partition::WORKERS)?,
+    );
+    let wanted = [
+        stressing::partition::CONTROLLER,
+        stressing::partition::WORKERS,
+        stressing::partition::RESTORED,
+    ];
+    let mut partitions = manifest(images)?.partitions().to_vec();
+    partitions.retain(|partition| wanted.contains(&partition.lpid.into()));
+    let mut manifest = Manifest::new(partitions);
+    manifest.partition_mut(workers)?.vcpus = u32::try_from(stressing::WORKERS)?;
     manifest.share_window(workers, controller);
     let parameters: Vec<u8> = [operations, seed]
         .into_iter()

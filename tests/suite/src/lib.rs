@@ -147,6 +147,14 @@ macro_rules! cases {
             resize::a_guest_resizes_its_own_table,
             resize::a_reader_of_the_old_table_is_closed,
             resize::a_cleared_table_has_real_mode_left,
+            crowd::a_pause_takes_every_vcpu_out,
+            crowd::what_runs_is_busy,
+            crowd::an_end_ends_every_vcpu,
+            crowd::an_end_closes_what_is_open,
+            crowd::a_reset_takes_every_vcpu_offline,
+            crowd::vcpus_start_each_other,
+            crowd::registers_move_along,
+            crowd::no_stale_translation_where_a_vcpu_comes_to,
             switches::registers_are_kept_apart,
             switches::segments_are_kept_apart,
             switches::settings_are_kept_apart,
@@ -211,8 +219,10 @@ pub mod partition {
     pub const RUIN: u64 = 4;
     /// Has no program: its memory is zero.
     pub const EMPTY: u64 = 5;
+    /// Runs the same program on four vCPUs: more than the machine has CPUs.
+    pub const CROWD: u64 = 6;
     /// The last of them.
-    pub const LAST: u64 = EMPTY;
+    pub const LAST: u64 = CROWD;
 }
 
 /// The orders that the victim's table may have: the one it starts with, and the largest.
@@ -267,6 +277,23 @@ pub mod job {
     pub const RESIZE: u64 = 20;
     /// Clears its own table in real mode, and enters what it needs again.
     pub const CLEAR: u64 = 21;
+
+    /// Every vCPU enters, uses and removes an entry of its own, for ever.
+    pub const CROWD_WORK: u64 = 0x30;
+    /// The same, but one of them ends the partition with code 0x4321.
+    pub const CROWD_EXIT: u64 = 0x31;
+    /// The same, but one of them loads from nowhere.
+    pub const CROWD_CRASH: u64 = 0x32;
+    /// The same, but one of them panics.
+    pub const CROWD_PANIC: u64 = 0x33;
+    /// Every vCPU but one opens and closes readers of its own table; that one ends the partition.
+    pub const CROWD_OPEN: u64 = 0x34;
+    /// vCPUs start each other and stop themselves.
+    pub const CROWD_RELAY: u64 = 0x35;
+    /// Every vCPU keeps registers, a segment and its decrementer.
+    pub const CROWD_KEEP: u64 = 0x36;
+    /// Maps, uses and removes a page again and again, and gives its turn up in between.
+    pub const MOVE: u64 = 0x37;
 }
 
 /// The stress: many vCPUs at work on one table, with readers beside them.
@@ -285,17 +312,17 @@ pub mod stress {
     }
     /// vCPUs of the partition that works.
     pub const WORKERS: usize = 4;
-    /// vCPUs of the partition that reads, rewrites, restores and reports.
-    pub const CONTROLLERS: u32 = 2;
 
-    /// LPIDs of its partitions.
+    /// LPIDs of its partitions, which are some of the suite's.
     pub mod partition {
-        /// Reads and controls the others, and reports.
-        pub const CONTROLLER: u64 = 1;
+        use crate::partition::{CLIENT, EMPTY, SUITE};
+
+        /// Reads and controls the others, and reports. Its second vCPU restores.
+        pub const CONTROLLER: u64 = SUITE;
         /// Its vCPUs work on its table.
-        pub const WORKERS: u64 = 2;
+        pub const WORKERS: u64 = CLIENT;
         /// Never runs: its table is written again and again.
-        pub const RESTORED: u64 = 3;
+        pub const RESTORED: u64 = EMPTY;
     }
 
     /// What it reports, as cases.

@@ -25,7 +25,7 @@ use crate::{
 /// Guest real address of the memory that cases map: behind the program's page.
 pub(crate) const POOL: u64 = 16 << 20;
 /// How long a partition may take for what it is started for.
-const PATIENCE: u64 = 20_000 * TICKS_PER_MS;
+pub(crate) const PATIENCE: u64 = 20_000 * TICKS_PER_MS;
 
 /// What a case works with.
 #[derive(Debug)]
@@ -65,6 +65,15 @@ impl<'r> Bench<'r> {
             serial: 0,
             taken: 0,
             outcome: Ok(()),
+        }
+    }
+
+    /// The bench of vCPU `number` of a partition that has several: what it maps is not what the others map.
+    pub(crate) fn of_vcpu(runtime: &'r Runtime, number: u64) -> Self {
+        Self {
+            serial: number << 8,
+            taken: number << 20,
+            ..Self::new(runtime)
         }
     }
 

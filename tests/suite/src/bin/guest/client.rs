@@ -24,7 +24,7 @@ use realhpt_suite::{job, partition, raw};
 use crate::{
     bench::{Bench, POOL, load, store, store_real, try_load},
     cases::{enter::outside, faults, resize, switches},
-    code,
+    code, crowd,
     random::Random,
     registers::{self, Sprs, State},
     stream::{READ, WRITE, first_pass, read_piece},
@@ -109,6 +109,8 @@ fn run(bench: &mut Bench<'_>) -> Outcome<u64> {
         job::RANDOM => random(),
         job::RESIZE => resize::resize_own_table(bench),
         job::CLEAR => resize::clear_own_table(bench),
+        job::CROWD_WORK..=job::CROWD_KEEP => crowd::main(bench.runtime),
+        job::MOVE => crowd::move_about(bench),
         unknown => same("job", 0, unknown),
     }?;
     Ok(0)

@@ -14,6 +14,8 @@ mod client;
 #[cfg(target_os = "none")]
 mod code;
 #[cfg(target_os = "none")]
+mod crowd;
+#[cfg(target_os = "none")]
 mod random;
 #[cfg(target_os = "none")]
 mod registers;

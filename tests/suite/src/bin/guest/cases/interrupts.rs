@@ -17,7 +17,8 @@ use crate::{
 /// Longer than anything here takes, other partitions' turns and a busy host included.
 const LONG: u64 = 2000 * TICKS_PER_MS;
 
-fn interrupt_after(ticks: u64) -> Outcome {
+/// The decrementer's interrupt comes after so many ticks, not before.
+pub(crate) fn interrupt_after(ticks: u64) -> Outcome {
     // The last interrupt left it negative: it would come again at once.
     cpu::cede(1);
     let begin = timebase();

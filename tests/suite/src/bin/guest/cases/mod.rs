@@ -4,6 +4,7 @@ pub(crate) mod block;
 pub(crate) mod bulk;
 pub(crate) mod calls;
 pub(crate) mod clear;
+pub(crate) mod crowd;
 pub(crate) mod enter;
 pub(crate) mod faults;
 pub(crate) mod hostile;

@@ -307,7 +307,7 @@ impl<'j> Controller<'j> {
             }
             slot = from + invalid;
         }
-        records.write_all(writer.handle, 24 + self.random.below(200) * 8)?;
+        records.write_all(writer.handle, 256 + self.random.below(400) * 8)?;
         hcall::hpt_close(writer.handle).must("close")?;
         self.rewritten += end - first;
         if self.random.once_in(3) {

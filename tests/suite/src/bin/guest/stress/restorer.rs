@@ -139,7 +139,7 @@ fn write(round: u64, random: &mut Random) -> Outcome {
             }
             slot += valid + invalid;
         }
-        records.write_all(writer, 64 + random.below(8000) * 8)?;
+        records.write_all(writer, 1024 + random.below(8000) * 8)?;
     }
     hcall::hpt_close(writer).must("close")
 }
