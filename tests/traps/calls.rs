@@ -55,6 +55,9 @@ fn no_host_address_is_left_to_be_read() {
             assert_eq!(shown(slot), [0, 0]);
             assert_eq!(world.real(slot), (0, 0), "nor in the table");
         }
+        // Were an address left in a slot that is free, it would not be shown either.
+        world.touch(13, CLIENT_HOST | 0x1192);
+        assert_eq!(shown(13), [0, 0]);
     }
 }
 

@@ -103,6 +103,37 @@ fn nothing_of_a_table_outlives_it() {
     }
 }
 
+/// T31: of the table before the last, whose area the next one stands in, there is nothing either.
+#[test]
+fn a_table_is_not_what_was_in_its_area_before() {
+    for format in FORMATS {
+        let client = Spec::client(18).resizable(19);
+        let store = Store::new(&[Spec::agent(), client]);
+        let world = World::new(&store, format);
+        let reader = world.open(CLIENT, 0, 0);
+        for slot in [0, 63, 5000, SLOTS - 1] {
+            enter(&world, slot, ENTRY);
+        }
+        assert_eq!(world.close(reader), Status::Success);
+        for shift in [19, 18] {
+            for token in [abi::H_RESIZE_HPT_PREPARE, abi::H_RESIZE_HPT_COMMIT] {
+                let mut status = Status::Continue;
+                while status != Status::Success {
+                    status = world.call(CLIENT, token, &[0, shift]).status();
+                }
+            }
+        }
+        let table = world.client().table();
+        for word in 0..SLOTS / 64 {
+            assert_eq!(table.occupied().word(word), 0);
+            assert_eq!(table.unsettled().word(word), 0);
+            assert_eq!(table.changed().word(word), 0);
+        }
+        assert!((0..SLOTS).all(|slot| world.real(slot) == (0, 0)));
+        assert!(world.image(CLIENT).is_empty());
+    }
+}
+
 /// T33. H_LOCAL says that no other processor used the entry: for a partition with several vCPUs it is not believed,
 /// and with one the hypervisor knows better than the flag.
 #[test]
