@@ -200,7 +200,7 @@ impl Writer {
             // The slot was emptied and the partition does not run: the claim succeeds.
             if let Some(claimed) = table.slot(ptex).and_then(|slot| slot.claim()) {
                 let _ = claimed.place(machine, entry);
-                table.note_restored(entry.v, entry.size);
+                table.note_restored(ptex, &entry);
             }
         }
         machine.ptesync();

@@ -12,6 +12,8 @@ use crate::addr::Ptex;
 const PAGES: u32 = 3;
 /// Bits of the virtual address below those that AVPN has.
 const BELOW_AVPN: u64 = 0x7f_ffff;
+/// The bits of AVPN that say where in a segment of 1T a page is.
+const VRMA_AVPN: u64 = 0xff_ff80;
 /// How much further up a bit of AVPN stands in the virtual address than in dword 0.
 const AVPN_SHIFT: u32 = 16;
 
@@ -30,6 +32,13 @@ pub(super) const fn page_bits(v: GuestV, ptex: Ptex) -> u64 {
         _ => v.raw() >> 12,
     };
     (hash ^ vsid) & 0x7ff
+}
+
+/// Where in the VRMA, a segment of 1T, the page of one of its entries begins.
+pub(super) const fn vrma_offset(v: GuestV, size: PageSize, ptex: Ptex) -> u64 {
+    let above = (v.raw() & VRMA_AVPN) << AVPN_SHIFT;
+    let below = page_bits(v, ptex) << size.base_shift() & BELOW_AVPN;
+    (above | below) & !(size.bytes() - 1)
 }
 
 /// A naturally aligned block of eight base pages of one segment, and the page sizes of an entry in it.

@@ -5,9 +5,10 @@
 
 use super::area::Area;
 use super::bitmap::{Bitmap, Marks, index};
+use super::block::vrma_offset;
 use super::hash::is_vrma;
-use super::hpte::{Format, GuestR, GuestV, PageSize, RealR, RealV};
-use super::slot::Slot;
+use super::hpte::{Format, GuestR, GuestV, RealR, RealV};
+use super::slot::{Entry, Slot};
 use crate::addr::{Lpid, Ptex};
 use crate::sync::{AtomicU64, BeDword, Ordering, Steady, fence};
 
@@ -247,10 +248,20 @@ impl<'m> Table<'m> {
     }
 
     /// Notes an entry that was restored: the first one of the VRMA says with which page size guest real mode
-    /// is translated, as with KVM. 16G pages cannot be a VRMA's.
-    pub fn note_restored(&self, v: GuestV, size: PageSize) {
-        if is_vrma(v) && self.vrma_shift().is_none() && size.base_shift() <= 24 {
-            self.set_vrma_shift(Some(size.base_shift()));
+    /// is translated. 16G pages cannot be a VRMA's.
+    ///
+    /// With KVM any entry with the VRMA's VSID does. A guest may enter such ones, too: here only one counts that
+    /// translates real mode: it stands where hardware finds it, and has the page that its address names, with
+    /// memory behind it.
+    #[inline]
+    pub fn note_restored(&self, ptex: Ptex, entry: &Entry) {
+        if is_vrma(entry.v)
+            && self.vrma_shift().is_none()
+            && entry.page.is_some()
+            && entry.size.base_shift() <= 24
+            && entry.r.page(entry.size).raw() == vrma_offset(entry.v, entry.size, ptex)
+        {
+            self.set_vrma_shift(Some(entry.size.base_shift()));
         }
     }
 

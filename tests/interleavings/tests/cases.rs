@@ -215,6 +215,27 @@ fn two_enter_into_the_last_slot_of_a_group() {
     });
 }
 
+/// There is a slot for each: that one of them was quicker is no full group.
+#[test]
+fn two_enter_into_a_group_with_room() {
+    explore(3, || {
+        let world = World::new();
+        let enter = move |page| {
+            let (v, r) = entry(page);
+            world.enter(Flags::empty(), 0, v, r)
+        };
+        let other = thread::spawn(move || enter(20));
+        let here = enter(21);
+        let there = other.join().unwrap();
+        assert_eq!([status(&here), status(&there)], [Status::Success; 2]);
+        let mut slots = [here.argument(0), there.argument(0)];
+        assert_eq!(world.table()[slots[0] as usize], Some(entry(21)));
+        assert_eq!(world.table()[slots[1] as usize], Some(entry(20)));
+        slots.sort();
+        assert_eq!(slots, [0, 1]);
+    });
+}
+
 #[test]
 fn remove_of_a_slot_that_is_being_entered() {
     explore(3, || {
