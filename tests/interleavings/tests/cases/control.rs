@@ -58,37 +58,44 @@ impl Shared {
         self.owned.store(0, Ordering::Relaxed);
     }
 
-    /// A slice of vCPU 1 on CPU 1, if it is given one: it goes into the guest for as long as it may, twice at most.
-    fn slice(&self) -> bool {
+    /// A slice of vCPU 1 on CPU 1, if it is given one: it goes into the guest for as long as it may, `turns` times at
+    /// most.
+    fn slice(&self, turns: usize) -> bool {
         if self.control.dispatch(1, 1).is_none() {
             return false;
         }
-        for _ in 0..2 {
+        for turn in 0..turns {
+            if turn != 0 {
+                thread::yield_now();
+            }
+            self.look();
             if !self.control.stays(1) {
                 break;
             }
-            self.look();
         }
         self.control.leave(1, Left::Preempted);
         true
     }
 }
 
+/// As often as it may.
+const EVER: usize = usize::MAX;
+
 #[test]
 fn pause_against_dispatch() {
     explore(3, || {
         let shared = Shared::running();
         let guest = Arc::clone(&shared);
-        let other = thread::spawn(move || guest.slice());
+        let other = thread::spawn(move || guest.slice(EVER));
         let machine = Processor::default();
         while shared.control.pause(&machine).is_err() {
             thread::yield_now();
         }
         shared.touch();
         other.join().unwrap();
-        assert!(!shared.slice(), "it is paused");
+        assert!(!shared.slice(1), "it is paused");
         assert_eq!(shared.control.resume(), Ok(()));
-        assert!(shared.slice());
+        assert!(shared.slice(1));
     });
 }
 
@@ -97,14 +104,14 @@ fn halt_against_dispatch() {
     explore(3, || {
         let shared = Shared::running();
         let guest = Arc::clone(&shared);
-        let other = thread::spawn(move || guest.slice());
+        let other = thread::spawn(move || guest.slice(EVER));
         shared.control.halt(&Processor::default(), 7);
         while shared.control.state() != State::Halted {
             thread::yield_now();
         }
         shared.touch();
         other.join().unwrap();
-        assert!(!shared.slice(), "it has halted");
+        assert!(!shared.slice(1), "it has halted");
     });
 }
 
@@ -117,7 +124,7 @@ fn hold_against_dispatch() {
         let guest = Arc::clone(&shared);
         let other = thread::spawn(move || {
             // It is not lost: when the hold ends it gets its turn.
-            while !guest.slice() {
+            while !guest.slice(2) {
                 thread::yield_now();
             }
         });
@@ -163,7 +170,7 @@ fn a_write_against_resume() {
         let guest = Arc::clone(&shared);
         let other = thread::spawn(move || {
             let resumed = guest.control.resume();
-            let ran = guest.slice();
+            let ran = guest.slice(2);
             assert_eq!(ran, resumed.is_ok());
             ran
         });

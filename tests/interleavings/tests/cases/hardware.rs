@@ -2,7 +2,7 @@
 
 use loom::thread;
 use realhpt::hcall::Frame;
-use realhpt::hcall::abi::{H_BULK_REMOVE, H_CLEAR_MOD, H_CLEAR_REF, Status};
+use realhpt::hcall::abi::{self, H_BULK_REMOVE, H_CLEAR_MOD, H_CLEAR_REF, H_HPT_STAT, Status};
 
 use crate::world::{C, R, SLOT, SLOTS, Spec, World, entry, explore, status, unused};
 
@@ -147,6 +147,9 @@ fn r_and_c_set_beside_a_change_stay() {
     );
 }
 
+/// Which of the results of H_HPT_STAT says how many slots are pending.
+const PENDING: usize = 6;
+
 /// A partition is paused while one of its vCPUs is in guest state, and stores: every pass begun after the pause is
 /// exact, so a clean one says all there is to say.
 #[test]
@@ -173,8 +176,10 @@ fn a_pass_after_a_pause_is_exact() {
         while world.partition().pause(&world.0.machine, 0).is_err() {
             thread::yield_now();
         }
+        let pending = world.call(H_HPT_STAT, &[abi::LPAR_SELF]).argument(PENDING);
         let clean = world.pass(handle, 1, &mut copy);
         let stored = other.join().unwrap();
+        assert_eq!(pending, u64::from(stored), "the count is exact, too");
         assert_eq!(clean, !stored);
         assert_eq!(copy[3], Some((unused(1).0, unused(1).1 | rc(stored))));
         assert!(world.pass(handle, 1, &mut copy));

@@ -152,6 +152,11 @@ fn commit_against_a_reader() {
         prepare(world);
         let other = thread::spawn(move || read_all(world));
         commit(world);
+        // The next one begins at once, and empties the area that the reader may have been reading.
+        let next = world.call(H_RESIZE_HPT_PREPARE, &[0, ORDER - 1]);
+        assert_eq!(status(&next), Status::LongBusyOrder100Msec);
+        let next = world.call(H_RESIZE_HPT_PREPARE, &[0, ORDER - 1]);
+        assert_eq!(status(&next), Status::LongBusyOrder1Msec);
         let new = world.table();
         assert_eq!((new[3], new[4]), (old[3], None));
         if let Some(seen) = other.join().unwrap() {
