@@ -80,20 +80,30 @@ impl Steady {
 
 /// A doubleword that hardware reads: big-endian in memory on every machine, so that the bytes of a table are
 /// the same on target and in a test on a little-endian host.
+///
+/// Under loom each load is also a store to a second atomic, which nobody loads. loom keeps in mind one access to
+/// each atomic when it looks for another order of two threads: a thread that loads before it replaces, as whoever
+/// locks an entry does, hides that another thread has loaded before. What nobody loads orders nothing either.
 #[derive(Debug)]
-#[repr(transparent)]
-pub struct BeDword(AtomicU64);
+#[cfg_attr(not(loom), repr(transparent))]
+pub struct BeDword(AtomicU64, #[cfg(loom)] AtomicU64);
 
 impl BeDword {
     /// A doubleword with this value.
     #[must_use]
     pub fn new(value: u64) -> Self {
-        Self(AtomicU64::new(value.to_be()))
+        Self(
+            AtomicU64::new(value.to_be()),
+            #[cfg(loom)]
+            AtomicU64::new(0),
+        )
     }
 
     /// The value.
     #[inline]
     pub fn load(&self, order: Ordering) -> u64 {
+        #[cfg(loom)]
+        self.1.store(0, Ordering::Relaxed);
         u64::from_be(self.0.load(order))
     }
 

@@ -131,6 +131,17 @@ impl<'m> Memory<'m> {
         Self::divide(order, hpt, beside, (index(WORD), 1, 1))
     }
 
+    /// The same with a spare area of which as much exists: `beside` has 64 + 1 + 2 * 2 doublewords.
+    #[cfg(loom)]
+    #[must_use]
+    pub fn with_spare_window(self, hpt: &'m [BeDword], beside: &'m [AtomicU64]) -> Option<Self> {
+        let spare = Area::divide(hpt, &mut Words(beside), (index(WORD), 1, 1))?;
+        Some(Self {
+            spare: Some(spare),
+            ..self
+        })
+    }
+
     fn divide(
         order: Order,
         hpt: &'m [BeDword],

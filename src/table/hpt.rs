@@ -173,9 +173,13 @@ impl<'m> Table<'m> {
         Order(self.order.get() as u32)
     }
 
-    /// The largest order that its area has room for.
+    /// The largest order that its area has room for. (Under loom an area is a window of one that is larger.)
     pub(crate) const fn capacity(&self) -> Order {
-        Order(self.view.len().ilog2() + 4)
+        if cfg!(loom) {
+            Order(Order::MIN + 1)
+        } else {
+            Order(self.view.len().ilog2() + 4)
+        }
     }
 
     /// Gives a table that is empty and not in use another size, at the beginning of the same area.

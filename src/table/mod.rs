@@ -14,6 +14,8 @@
 //! * A valid slot whose bit in `unsettled` is clear has every R and C that hardware may set in its guest view
 //!   already.
 //! * A slot that is not occupied is zero in both dwords: no stale real address is left to be read.
+//!
+//! Which test fails when an ordering is broken stands in `tests/interleavings/src/lib.rs`.
 
 mod area;
 pub mod bitmap;

@@ -2,7 +2,7 @@
 
 use super::hash::Segment;
 use super::hpt::{Copy, Table};
-use super::hpte::{COMPARED, GuestR, GuestV, PageSize, SECONDARY, VALID};
+use super::hpte::{ABSENT, COMPARED, GuestR, GuestV, PageSize, SECONDARY};
 use crate::addr::{EffAddr, Ptex};
 use crate::sync::Ordering;
 
@@ -21,7 +21,7 @@ pub enum Found {
         v: GuestV,
         /// Dword 1 as the guest knows it.
         r: GuestR,
-        /// VALID to hardware.
+        /// Hardware may use it, now or when whoever changes it is done: it is not absent.
         valid: bool,
     },
 }
@@ -48,7 +48,8 @@ impl Table<'_> {
                         let matches = v.raw() & (COMPARED | SECONDARY) == avpn | h
                             && size.is_some_and(|size| size.base_shift() == segment.base_shift());
                         if matches {
-                            let valid = slot.dword0.load(Ordering::Relaxed) & VALID != 0;
+                            // By now someone may have locked it, and cleared VALID for a moment.
+                            let valid = slot.dword0.load(Ordering::Relaxed) & ABSENT == 0;
                             return Found::Entry { ptex, v, r, valid };
                         }
                     }

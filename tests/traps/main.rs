@@ -6,7 +6,7 @@
 //! | trap | what went wrong | test, or why it cannot occur |
 //! |---|---|---|
 //! | T1 | no bytes read was taken for a table without changes, when only the rest of the lap had none | `tests/model/readers.rs::a_pass_that_found_nothing_is_not_clean_while_something_is_due` |
-//! | T2 | one reader took the marks that another needed | `tests/traps/stream.rs::a_reader_that_looks_takes_nothing_from_another`, `tests/model/readers.rs::what_a_first_pass_merges_the_others_are_told`, `tests/interleavings/tests/cases.rs::two_readers_both_see_a_change` |
+//! | T2 | one reader took the marks that another needed | `tests/traps/stream.rs::a_reader_that_looks_takes_nothing_from_another`, `tests/model/readers.rs::what_a_first_pass_merges_the_others_are_told`, `tests/interleavings/tests/cases/readers.rs::two_readers_both_see_a_change` |
 //! | T3 | a buffer that was too small read as no changes, and its last 24 bytes were never used | `tests/hostile/buffers.rs::every_buffer_size_from_0_to_200` |
 //! | T4 | a start index beyond the table ended the first pass in silence | `tests/hostile/handles.rs::what_opening_refuses_opens_nothing` |
 //! | T5 | a record's index was that of the clean entries before it | `tests/traps/stream.rs::a_change_is_told_with_its_own_index` |
@@ -22,18 +22,18 @@
 //! | T15 | what an open had taken was lost when it failed | `tests/traps/stream.rs::an_open_that_fails_leaves_nothing_taken`, `tests/hostile/handles.rs::what_opening_refuses_opens_nothing` |
 //! | T16 | memory without bound for a chunk, half a chunk taken for one, sums in 32 bits | `tests/traps/stream.rs::a_record_that_would_wrap_is_refused`, `tests/hostile/buffers.rs::writes_of_every_size_take_whole_headers_and_entries`; nothing is allocated |
 //! | T17 | the last pass missed R and C that a processor still held | `tests/orderings/sequences.rs::a_pause_flushes_before_it_takes_r_and_c_for_good` |
-//! | T18 | changes were noted with nobody reading, or noted from too late on | `tests/traps/stream.rs::what_was_there_before_a_reader_opened_comes_once`, `tests/interleavings/tests/cases.rs::reader_opens_against_enter`, `tests/interleavings/tests/cases.rs::reader_opens_against_remove_of_an_absent_entry` |
+//! | T18 | changes were noted with nobody reading, or noted from too late on | `tests/traps/stream.rs::what_was_there_before_a_reader_opened_comes_once`, `tests/interleavings/tests/cases/readers.rs::reader_opens_against_enter`, `tests/interleavings/tests/cases/readers.rs::reader_opens_against_remove_of_an_absent_entry` |
 //! | T19 | H_REMOVE read R and C before the `tlbie` | `tests/orderings/sequences.rs::a_removal_is_flushed_before_its_r_and_c_are_read` |
 //! | T20 | H_PROTECT wrote over R and C that came meanwhile | `tests/orderings/sequences.rs::a_protection_is_changed_in_an_invalid_entry_and_loses_no_r_or_c` |
 //! | T21 | C was looked at without a flush | `tests/orderings/clear.rs::c_goes_from_an_invalid_entry_after_the_flush`, `tests/orderings/sequences.rs::a_pause_flushes_before_it_takes_r_and_c_for_good` |
 //! | T22 | of a large page that was written only the first small one was noted | cannot occur: R and C are told with their entry, which says its page size; there is no log of pages |
 //! | T23 | the bits of a large page ran past the end of the log of dirty pages | cannot occur: there is no log of dirty pages |
 //! | T24 | pages that the hypervisor itself wrote were noted nowhere | cannot occur: nobody follows what is written to memory, and C is what hardware says of an entry (`tests/traps/partitions.rs::stores_of_the_hypervisors_change_no_entry`); who will copy memory while its partition runs must note H_PAGE_INIT and the zeroing H_ENTER there (`hcall::page_init`) |
-//! | T25 | R was cleared by a store of the whole doubleword beside hardware's | `tests/orderings/clear.rs::r_goes_by_a_store_of_its_byte_and_a_tlbie`, `tests/interleavings/tests/cases.rs::c_set_while_r_is_cleared_is_not_lost` |
+//! | T25 | R was cleared by a store of the whole doubleword beside hardware's | `tests/orderings/clear.rs::r_goes_by_a_store_of_its_byte_and_a_tlbie`, `tests/interleavings/tests/cases/hardware.rs::c_set_while_r_is_cleared_is_not_lost` |
 //! | T26 | an entry was unlocked before its invalidation was over | `tests/orderings/moments.rs::an_entry_is_invalid_and_locked_until_it_is_flushed` |
 //! | T27 | a bulk remove waited for a lock while it held others | `tests/orderings/sequences.rs::a_bulk_removal_flushes_what_it_holds_before_it_waits` |
 //! | T28 | who held an entry's lock was preempted, and others spun | cannot occur: hypercalls run in hypervisor real mode with interrupts off from vector to return; who finds a lock in guest state faults and tries again (`src/lpar/fault.rs::an_entry_that_is_there_or_being_changed_is_tried_again`) |
-//! | T29 | locks taken in two orders; a store-conditional that failed for nothing was a full group | `tests/interleavings/tests/cases.rs::two_enter_into_a_group_with_room`; there is one kind of lock on an entry, and none beside it while it is held |
+//! | T29 | locks taken in two orders; a store-conditional that failed for nothing was a full group | `tests/interleavings/tests/cases/slots.rs::two_enter_into_a_group_with_room`; there is one kind of lock on an entry, and none beside it while it is held |
 //! | T30 | H_PROTECT made a page writable that the host had read-only | cannot occur: a partition's memory is its own and writable, all of it, for ever |
 //! | T31 | a table was reset and what stood beside it was not | `tests/traps/partitions.rs::nothing_of_a_table_outlives_it`, `tests/traps/partitions.rs::a_table_is_not_what_was_in_its_area_before`, `tests/resize/commit.rs::a_carried_entry_goes_on_as_any_other` |
 //! | T32 | a table was reset or replaced without a flush of the LPID | `tests/orderings/sequences.rs::a_reset_flushes_each_entry_and_then_the_partition`, `tests/resize/commit.rs::r_and_c_that_come_last_are_in_the_new_table` |
