@@ -406,10 +406,11 @@ impl ReaderSlot<'_> {
     }
 }
 
-/// Summary words from a block on.
-fn from(summary: &[AtomicU64], block: u64) -> impl Iterator<Item = u64> {
+/// Summary words from a block on, at most `limit`: a slice of so many, so that a loop over them counts once.
+fn some(summary: &[AtomicU64], block: u64, limit: u64) -> impl Iterator<Item = u64> {
     let rest = summary.get(index(block)..).unwrap_or_default();
-    rest.iter().map(|words| words.load(Ordering::Relaxed))
+    let some = rest.get(..index(limit)).unwrap_or(rest);
+    some.iter().map(|words| words.load(Ordering::Relaxed))
 }
 
 /// The bits of word number `word` whose slots are below `end`.
@@ -536,11 +537,10 @@ impl<'m> InUse<'_, 'm> {
     /// that is not shared out yet, and no entry that hardware could still set R or C in. As
     /// [`Self::may_have_changes`] it may miss what comes at this moment.
     pub(super) fn idle_blocks(&self, table: &Table<'_>, block: u64, limit: u64) -> u64 {
-        let all = from(self.summary, block)
-            .zip(from(table.changed().words().1, block))
-            .zip(from(table.unsettled().words().1, block));
-        all.take(index(limit))
-            .take_while(|((own, changed), unsettled)| own | changed | unsettled == 0)
+        let all = some(self.summary, block, limit)
+            .zip(some(table.changed().words().1, block, limit))
+            .zip(some(table.unsettled().words().1, block, limit));
+        all.take_while(|((own, changed), unsettled)| own | changed | unsettled == 0)
             .count() as u64
     }
 

@@ -134,6 +134,7 @@ impl<'t> Slot<'t> {
     }
 
     /// Sets the state of `unsettled` for an entry that hardware may use from now on, or might have.
+    #[inline]
     fn settle(self, view: GuestR, usable: bool) {
         let unsettled = self.table.unsettled();
         let due = usable && !view.is_settled();
