@@ -90,7 +90,7 @@ fn claim<'t>(table: &'t Table<'_>, ptex: u64, exact: bool) -> Result<(u64, Claim
             .map(|claimed| (ptex, claimed))
             .ok_or(Status::PtegFull);
     }
-    if !table.has(ptex) {
+    if table.ptex(ptex).is_none() {
         return Err(Status::Parameter);
     }
     let group = ptex & !7;

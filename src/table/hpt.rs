@@ -212,11 +212,11 @@ impl<'m> Table<'m> {
         self.hpt.get(..slots).unwrap_or(self.hpt).as_flattened()
     }
 
-    /// Whether the table has a slot of that number. Its area may have room for more.
+    /// The number of a slot, if the table has it. Its area may have room for more.
     #[inline]
     #[must_use]
-    pub fn has(&self, raw: u64) -> bool {
-        raw < self.slots.get()
+    pub fn ptex(&self, raw: u64) -> Option<Ptex> {
+        (raw < self.slots.get()).then_some(Ptex::new(raw))
     }
 
     /// The slot `ptex`; none if it is not one of this table's.
@@ -226,14 +226,11 @@ impl<'m> Table<'m> {
         self.slot_at(ptex.raw())
     }
 
-    /// The slot of that number, which a guest gave; none if the table has none.
+    /// The slot of that number; none if the table has none.
     #[inline]
     #[must_use]
     pub fn slot_at(&self, raw: u64) -> Option<Slot<'_>> {
-        if !self.has(raw) {
-            return None;
-        }
-        let ptex = Ptex::new(raw);
+        let ptex = self.ptex(raw)?;
         let at = index(raw);
         let [dword0, dword1] = self.hpt.get(at)?;
         Some(Slot {

@@ -455,7 +455,8 @@ impl Flushed<'_> {
         machine.ptesync();
     }
 
-    #[inline]
+    /// Always inlined: else an H_PROTECT moves all that is known of the entry through memory.
+    #[inline(always)]
     fn change<M: Machine>(self, machine: &M, view: GuestR, real: RealR) {
         self.slot.settle(view, true);
         self.slot.view.store(view.raw(), Ordering::Relaxed);
