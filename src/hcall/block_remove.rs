@@ -56,11 +56,7 @@ fn requested<'t>(
     avpn: u64,
     first: Option<Block>,
 ) -> Result<(Locked<'t>, Block), Refusal> {
-    let slot = table
-        .order()
-        .ptex(request & PTEX)
-        .and_then(|ptex| table.slot(ptex))
-        .ok_or(Refusal::Parameter)?;
+    let slot = table.slot_at(request & PTEX).ok_or(Refusal::Parameter)?;
     let locked = slot
         .try_lock()
         .ok_or(Refusal::Busy)?

@@ -24,9 +24,7 @@ use crate::table::{Table, tlb};
 /// The entry in slot `ptex`, locked.
 fn lock<'t>(table: &'t Table<'_>, ptex: u64) -> Result<Locked<'t>, Status> {
     table
-        .order()
-        .ptex(ptex)
-        .and_then(|ptex| table.slot(ptex))
+        .slot_at(ptex)
         .ok_or(Status::Parameter)?
         .lock()
         .ok_or(Status::NotFound)

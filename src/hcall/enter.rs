@@ -83,13 +83,15 @@ fn prepare<M: Machine>(machine: &M, flags: Flags, entry: &Entry) {
 /// later.
 #[inline(always)]
 fn claim<'t>(table: &'t Table<'_>, ptex: u64, exact: bool) -> Result<(u64, Claimed<'t>), Status> {
-    let exact_slot = table.order().ptex(ptex).ok_or(Status::Parameter)?;
     if exact {
-        let slot = table.slot(exact_slot).ok_or(Status::Parameter)?;
+        let slot = table.slot_at(ptex).ok_or(Status::Parameter)?;
         return slot
             .claim()
             .map(|claimed| (ptex, claimed))
             .ok_or(Status::PtegFull);
+    }
+    if table.ptex(ptex).is_none() {
+        return Err(Status::Parameter);
     }
     let group = ptex & !7;
     loop {
@@ -98,11 +100,8 @@ fn claim<'t>(table: &'t Table<'_>, ptex: u64, exact: bool) -> Result<(u64, Claim
         if free >= 8 {
             return Err(Status::PtegFull);
         }
-        let slot = table
-            .order()
-            .ptex(group + free)
-            .and_then(|ptex| table.slot(ptex));
-        if let Some(claimed) = slot.ok_or(Status::Parameter)?.claim() {
+        let slot = table.slot_at(group + free).ok_or(Status::Parameter)?;
+        if let Some(claimed) = slot.claim() {
             return Ok((group + free, claimed));
         }
         // Another vCPU was quicker: the group has one free slot less.

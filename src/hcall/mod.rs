@@ -58,9 +58,10 @@ impl Frame {
 
 /// What the board does with the calling vCPU after a hypercall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
 pub enum Next {
-    /// It goes on.
-    Resume,
+    /// It goes on. Zero, the quickest to test for.
+    Resume = 0,
     /// It goes on, on another table: the board has the processor walk that one first.
     Reload,
     /// It gives up the rest of its slice, and goes on when it is prodded, or earlier.
@@ -158,6 +159,10 @@ impl<M: Machine> Call<'_, '_, M> {
 }
 
 /// Carries out the hypercall whose token and arguments are in `frame`, for a vCPU of `caller`.
+///
+/// The calls that are made all the time are on its own way; the rest is in a function apart, whose registers these
+/// need not save.
+#[inline]
 pub fn dispatch<'m, M: Machine, P: Platform>(
     system: &System<'m, M>,
     platform: &P,
@@ -166,11 +171,20 @@ pub fn dispatch<'m, M: Machine, P: Platform>(
     problem_state: bool,
     frame: &mut Frame,
 ) -> Next {
+    if problem_state {
+        frame.regs[0] = Status::Privilege.raw();
+        return Next::Resume;
+    }
     let [token, ..] = frame.regs;
-    let (status, next) = if problem_state {
-        (Status::Privilege, Next::Resume)
-    } else {
-        route(system, platform, caller, seat, token, frame)
+    let mut call = Call {
+        system,
+        caller,
+        seat,
+        frame,
+    };
+    let (status, next) = match hpt(&mut call, token) {
+        Some(status) => (status, Next::Resume),
+        None => other(call, platform, token),
     };
     frame.regs[0] = status.raw();
     next
@@ -204,23 +218,13 @@ fn hpt_seldom<M: Machine>(call: &mut Call<'_, '_, M>, token: u64) -> Option<Stat
     })
 }
 
-fn route<'m, M: Machine, P: Platform>(
-    system: &System<'m, M>,
+/// All calls but those of [`hpt`].
+#[inline(never)]
+fn other<M: Machine, P: Platform>(
+    mut call: Call<'_, '_, M>,
     platform: &P,
-    caller: &Partition<'m>,
-    seat: Seat,
     token: u64,
-    frame: &mut Frame,
 ) -> (Status, Next) {
-    let mut call = Call {
-        system,
-        caller,
-        seat,
-        frame,
-    };
-    if let Some(status) = hpt(&mut call, token) {
-        return (status, Next::Resume);
-    }
     let status = match token {
         abi::H_HPT_OPEN => stream::open(&mut call),
         abi::H_HPT_READ => stream::read(&mut call),
@@ -241,7 +245,7 @@ fn route<'m, M: Machine, P: Platform>(
         abi::H_VCPU_START => vcpu::start(&call),
         abi::H_VCPU_STOP => return (Status::Success, Next::Stop),
         abi::H_LPAR_EXIT => {
-            system.halt(caller, call.argument(0));
+            call.system.halt(call.caller, call.argument(0));
             return (Status::Success, Next::Exit);
         }
         abi::H_REPORT => return console::report(&call, platform),
@@ -251,7 +255,7 @@ fn route<'m, M: Machine, P: Platform>(
             }
             Some(status) => status,
             None => platform
-                .extra(caller.description().lpid, frame)
+                .extra(call.caller.description().lpid, call.frame)
                 .unwrap_or(Status::Function),
         },
     };

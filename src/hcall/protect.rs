@@ -15,11 +15,7 @@ use crate::table::tlb;
 pub(super) fn protect<M: Machine>(call: &Call<'_, '_, M>) -> Status {
     let flags = call.argument(0);
     let table = call.caller.table();
-    let Some(slot) = table
-        .order()
-        .ptex(call.argument(1))
-        .and_then(|ptex| table.slot(ptex))
-    else {
+    let Some(slot) = table.slot_at(call.argument(1)) else {
         return Status::Parameter;
     };
     let Some(locked) = slot.lock() else {
@@ -31,7 +27,8 @@ pub(super) fn protect<M: Machine>(call: &Call<'_, '_, M>) -> Status {
     }
     let view = locked.view().protected(flags);
     if locked.is_valid() {
-        let flushed = tlb::flush_one(&call.system.machine, call.scope(), locked.invalidate());
+        let stale = locked.invalidate();
+        let flushed = tlb::flush_one(&call.system.machine, call.scope(), stale);
         let view = flushed.view().protected(flags);
         flushed.republish(&call.system.machine, view);
     } else {

@@ -4,30 +4,27 @@
 
 use super::Call;
 use super::abi::{Flags, Status};
-use crate::addr::Ptex;
 use crate::arch::Machine;
 use crate::table::Table;
 use crate::table::hpt::Copy;
+use crate::table::slot::Slot;
 
 #[inline(never)]
 pub(super) fn read<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     let flags = Flags::from_bits_retain(call.argument(0));
     let table = call.caller.table();
-    let Some(ptex) = table.order().ptex(call.argument(1)) else {
-        return Status::Parameter;
-    };
+    let ptex = call.argument(1);
     let (first, count) = if flags.contains(Flags::READ_4) {
-        (ptex.raw() & !3, 4)
+        (ptex & !3, 4)
     } else {
-        (ptex.raw(), 1)
+        (ptex, 1)
     };
     for number in 0..count {
-        let Some(ptex) = table.order().ptex(first + number) else {
+        let Some(slot) = table.slot_at(first + number) else {
             return Status::Parameter;
         };
-        let (dword0, dword1) = entry(table, ptex);
-        let register = if number == 0 { 0 } else { 2 * (ptex.raw() & 3) };
-        let register = crate::table::bitmap::index(register);
+        let (dword0, dword1) = entry(table, slot);
+        let register = crate::table::bitmap::index(2 * number);
         call.put(register, dword0);
         call.put(register + 1, dword1);
     }
@@ -35,10 +32,7 @@ pub(super) fn read<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
 }
 
 /// A consistent copy; where writers do not leave the entry alone for long enough, one made under its lock.
-fn entry(table: &Table<'_>, ptex: Ptex) -> (u64, u64) {
-    let Some(slot) = table.slot(ptex) else {
-        return (0, 0);
-    };
+fn entry(table: &Table<'_>, slot: Slot<'_>) -> (u64, u64) {
     loop {
         match table.copy(slot) {
             Copy::Entry { v, r, .. } => return (v.raw(), r.raw()),

@@ -24,11 +24,7 @@ fn matches(v: GuestV, flags: Flags, avpn: u64) -> bool {
 pub(super) fn remove<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     let flags = Flags::from_bits_retain(call.argument(0));
     let table = call.caller.table();
-    let Some(slot) = table
-        .order()
-        .ptex(call.argument(1))
-        .and_then(|ptex| table.slot(ptex))
-    else {
+    let Some(slot) = table.slot_at(call.argument(1)) else {
         return Status::Parameter;
     };
     let Some(locked) = slot.lock() else {
@@ -39,7 +35,8 @@ pub(super) fn remove<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
         return Status::NotFound;
     }
     let view = if locked.is_valid() {
-        tlb::flush_one(&call.system.machine, call.scope(), locked.invalidate()).remove()
+        let stale = locked.invalidate();
+        tlb::flush_one(&call.system.machine, call.scope(), stale).remove()
     } else {
         locked.remove_absent()
     };
@@ -96,10 +93,7 @@ pub(super) fn bulk_remove<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
             CONDITION_AVPN => Flags::AVPN,
             _ => Flags::all(),
         };
-        let slot = table
-            .order()
-            .ptex(request & PTEX)
-            .and_then(|ptex| table.slot(ptex));
+        let slot = table.slot_at(request & PTEX);
         let (Some(slot), false) = (slot, flags == Flags::all()) else {
             status = Status::Parameter;
             call.put(2 * number, answer | PARAMETER);

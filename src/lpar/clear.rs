@@ -45,10 +45,7 @@ impl Partition<'_> {
                     return Some(word * WORD);
                 }
                 work -= 1;
-                let slot = table
-                    .order()
-                    .ptex(word * WORD + bit)
-                    .and_then(|ptex| table.slot(ptex));
+                let slot = table.slot_at(word * WORD + bit);
                 let Some(locked) = slot.and_then(|slot| slot.lock()) else {
                     continue;
                 };

@@ -43,11 +43,11 @@ const PATIENCE: u32 = 256;
 /// An entry is looked for in as many places in a call of a prepare, at most.
 const PLACES: u64 = 1024;
 
-// Work, in about instructions: to empty a block, and an entry in it; to look at a slot; to carry an entry; to look
+// Work, in about instructions: to empty a word of slots, and an entry in it; to look at a slot; to carry an entry; to look
 // into one of the places where a copy can be.
-const WIPE_WORK: u64 = 300;
-const ENTRY_WORK: u64 = 12;
-const LOOK_WORK: u64 = 50;
+const WIPE_WORK: u64 = 12;
+const ENTRY_WORK: u64 = 10;
+const LOOK_WORK: u64 = 60;
 const CARRY_WORK: u64 = 250;
 const PLACE_WORK: u64 = 8;
 
@@ -95,7 +95,7 @@ struct Lap {
 /// How far a pending resize is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// The area is empty up to this block.
+    /// The area is empty up to this word of slots.
     Emptying(u64),
     /// Laps over the table in use that are still to be made.
     Following(u32),
@@ -326,11 +326,11 @@ impl Pending {
 
 /// Empties an area from a block on.
 fn empty(table: &Table<'_>, from: u64, budget: &mut Budget) -> Step {
-    for block in from..table.changed().blocks().end {
+    for word in from..table.changed().blocks().end * WORD {
         if !budget.spend(WIPE_WORK) {
-            return Step::Emptying(block);
+            return Step::Emptying(word);
         }
-        let _ = budget.spend(wipe(table, block) * ENTRY_WORK);
+        let _ = budget.spend(wipe(table, word) * ENTRY_WORK);
     }
     Step::Following(LAPS)
 }

@@ -117,7 +117,7 @@ type Reached = Result<u64, u64>;
 
 impl<'a, M: Machine> Pass<'a, '_, '_, M> {
     fn slot(&self, slot: u64) -> Option<Slot<'a>> {
-        self.table.slot(self.table.order().ptex(slot)?)
+        self.table.slot_at(slot)
     }
 
     /// The rest of a block in the first pass.
@@ -262,7 +262,7 @@ impl<'a, M: Machine> Pass<'a, '_, '_, M> {
         let mut done = 0;
         while done < count {
             if count - done >= LONG_RUN
-                && let Some(ptex) = self.table.order().ptex(slot + done)
+                && let Some(ptex) = self.table.ptex(slot + done)
             {
                 let _ = self.budget.spend(RUN_WORK);
                 let most = self.budget.pieces(ENTRY_WORK).min(count - done);

@@ -14,13 +14,12 @@
 
 use super::Budget;
 use super::record::Header;
-use crate::addr::Ptex;
 use crate::arch::Machine;
 use crate::hcall::abi::{ENTRY, RECORD_HEADER};
 use crate::memory::{GuestBuffer, Regions};
 use crate::table::bitmap::{WORD, ones};
 use crate::table::hpte::{GuestR, GuestV, VALID};
-use crate::table::slot::{Entry, Locked, Stale};
+use crate::table::slot::{Entry, Locked, Slot, Stale};
 use crate::table::{Table, tlb};
 
 /// The most entries that are applied as one. (Fewer under loom, whose threads have stacks of 32 KiB.)
@@ -196,15 +195,17 @@ impl Writer {
         let count = self.piece.len() as u64;
         let _ = budget.spend(PIECE_WORK);
         remove(machine, table, self.index..self.index + count);
-        for (ptex, &entry) in ptexes(table, self.index..self.index + count).zip(&self.piece) {
+        let slots = self.index..self.index + count;
+        let places = slots.clone().map(|slot| table.slot_at(slot));
+        for (place, &entry) in places.zip(&self.piece) {
             // The slot was emptied and the partition does not run: the claim succeeds.
-            if let Some(claimed) = table.slot(ptex).and_then(|slot| slot.claim()) {
+            if let Some(claimed) = place.and_then(|place| place.claim()) {
                 let _ = claimed.place(machine, entry);
                 table.note_restored(ptex, &entry);
             }
         }
         machine.ptesync();
-        for ptex in ptexes(table, self.index..self.index + count) {
+        for ptex in slots.filter_map(|slot| table.ptex(slot)) {
             table.note_change(ptex);
         }
         *consumed += count * ENTRY;
@@ -247,31 +248,24 @@ fn check(v: u64, r: u64, regions: &Regions) -> Option<Entry> {
     Entry::checked(GuestV::entered(v), GuestR::entered(r), regions)
 }
 
-fn ptexes<'a>(
-    table: &'a Table<'_>,
-    slots: core::ops::Range<u64>,
-) -> impl Iterator<Item = Ptex> + 'a {
-    slots.filter_map(|slot| table.order().ptex(slot))
-}
-
 /// The slots of a range that are occupied.
 fn occupied<'a>(
     table: &'a Table<'_>,
     slots: core::ops::Range<u64>,
-) -> impl Iterator<Item = Ptex> + 'a {
+) -> impl Iterator<Item = Slot<'a>> + 'a {
     (slots.start / WORD..slots.end.div_ceil(WORD)).flat_map(move |word| {
         let slots = slots.clone();
         let all = ones(table.occupied().word(word)).map(move |bit| word * WORD + bit);
         all.filter(move |slot| slots.contains(slot))
-            .filter_map(|slot| table.order().ptex(slot))
+            .filter_map(|slot| table.slot_at(slot))
     })
 }
 
 /// Empties the slots: at most [`PIECE`] entries, flushed in one batch.
 fn remove<M: Machine>(machine: &M, table: &Table<'_>, slots: core::ops::Range<u64>) {
     let mut batch: heapless::Vec<Stale<'_>, PIECE> = heapless::Vec::new();
-    for ptex in occupied(table, slots) {
-        let Some(locked) = table.slot(ptex).and_then(|slot| slot.lock()) else {
+    for slot in occupied(table, slots) {
+        let Some(locked) = slot.lock() else {
             continue;
         };
         if !locked.is_valid() {

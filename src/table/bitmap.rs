@@ -201,7 +201,6 @@ impl<'m> Marks<'m> {
     ///
     /// The summary bit is cleared when the word has become empty; the word is looked at again afterwards,
     /// since another slot's mark may have come in between and found the summary still set.
-    #[inline]
     pub fn clear(&self, slot: u64) {
         let (word, bit) = place(slot);
         let Some(leaf) = self.leaf.get(word) else {

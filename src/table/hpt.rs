@@ -109,7 +109,7 @@ pub struct Table<'m> {
     order: Steady,
     /// Slots of that order.
     slots: Steady,
-    hpt: &'m [BeDword],
+    hpt: &'m [[BeDword; 2]],
     view: &'m [AtomicU64],
     occupied: Bitmap<'m>,
     unsettled: Marks<'m>,
@@ -132,6 +132,7 @@ impl<'m> Table<'m> {
             unsettled,
             changed,
         } = area;
+        let (hpt, _) = hpt.as_chunks();
         Self {
             lpid,
             format,
@@ -213,21 +214,30 @@ impl<'m> Table<'m> {
     #[must_use]
     pub fn hpt(&self) -> &'m [BeDword] {
         let slots = index(self.order().slots());
-        self.hpt.get(..2 * slots).unwrap_or(self.hpt)
+        self.hpt.get(..slots).unwrap_or(self.hpt).as_flattened()
+    }
+
+    /// The number of a slot, if the table has it. Its area may have room for more.
+    #[inline]
+    #[must_use]
+    pub fn ptex(&self, raw: u64) -> Option<Ptex> {
+        (raw < self.slots.get()).then_some(Ptex::new(raw))
     }
 
     /// The slot `ptex`; none if it is not one of this table's.
     #[inline]
     #[must_use]
     pub fn slot(&self, ptex: Ptex) -> Option<Slot<'_>> {
-        // The area may have room for more.
-        if ptex.raw() >= self.slots.get() {
-            return None;
-        }
-        let at = index(ptex.raw());
-        let [dword0, dword1] = self.hpt.get(2 * at..2 * at + 2)? else {
-            return None;
-        };
+        self.slot_at(ptex.raw())
+    }
+
+    /// The slot of that number; none if the table has none.
+    #[inline]
+    #[must_use]
+    pub fn slot_at(&self, raw: u64) -> Option<Slot<'_>> {
+        let ptex = self.ptex(raw)?;
+        let at = index(raw);
+        let [dword0, dword1] = self.hpt.get(at)?;
         Some(Slot {
             table: self,
             ptex,
@@ -354,7 +364,7 @@ impl<'m> Table<'m> {
     #[inline]
     pub fn copies(&self, first: Ptex) -> impl Iterator<Item = Copy> {
         let at = index(first.raw());
-        let (dwords, _) = self.hpt.get(2 * at..).unwrap_or_default().as_chunks();
+        let dwords = self.hpt.get(at..).unwrap_or_default();
         let views = self.view.get(at..).unwrap_or_default();
         dwords
             .iter()

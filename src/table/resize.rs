@@ -18,7 +18,7 @@
 //! *strays*: their old group cannot be told from the new one. LoPAR wants them carried, too, but that is done
 //! when nothing changes any more.
 
-use super::bitmap::{BLOCK, WORD, ones};
+use super::bitmap::{WORD, index, ones};
 use super::hash::is_vrma;
 use super::hpt::{Copy, Order, Table};
 use super::hpte::{GuestV, PageSize, SECONDARY, SegmentSize};
@@ -160,28 +160,25 @@ fn ptex(table: &Table<'_>, slot: u64) -> Option<Ptex> {
     table.order().ptex(slot)
 }
 
-/// Empties a block of slots of a table that is not in use, whatever order it had; how many entries there were.
-/// A slot that is not occupied is zero already.
-pub(crate) fn wipe(table: &Table<'_>, block: u64) -> u64 {
-    table.changed().take(block, |_, _| {});
-    table.unsettled().take(block, |_, _| {});
-    let mut entries = 0;
-    if block >= table.order().slots() / BLOCK {
-        return entries;
+/// Empties a word of slots, and with the first word of a block its marks, of a table that is not in use, whatever
+/// order it had; how many entries there were. A slot that is not occupied is zero already.
+pub(crate) fn wipe(table: &Table<'_>, word: u64) -> u64 {
+    if word.is_multiple_of(WORD) {
+        table.changed().take(word / WORD, |_, _| {});
+        table.unsettled().take(word / WORD, |_, _| {});
     }
-    for word in block * WORD..(block + 1) * WORD {
-        let occupied = table.occupied().word(word);
-        if occupied == 0 {
-            continue;
-        }
-        for bit in ones(occupied) {
-            if let Some(slot) = ptex(table, word * WORD + bit).and_then(|ptex| table.slot(ptex)) {
-                slot.dword1.store(0, Ordering::Relaxed);
-                slot.dword0.store(0, Ordering::Relaxed);
-            }
-            entries += 1;
-        }
-        table.occupied().release_word(word);
+    let occupied = table.occupied().word(word);
+    if occupied == 0 {
+        return 0;
     }
-    entries
+    let dwords = index(2 * word * WORD)..index(2 * (word + 1) * WORD);
+    let (entries, _) = table.hpt().get(dwords).unwrap_or_default().as_chunks();
+    for bit in ones(occupied) {
+        if let Some([dword0, dword1]) = entries.get(index(bit)) {
+            dword1.store(0, Ordering::Relaxed);
+            dword0.store(0, Ordering::Relaxed);
+        }
+    }
+    table.occupied().release_word(word);
+    u64::from(occupied.count_ones())
 }

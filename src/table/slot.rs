@@ -134,6 +134,7 @@ impl<'t> Slot<'t> {
     }
 
     /// Sets the state of `unsettled` for an entry that hardware may use from now on, or might have.
+    #[inline]
     fn settle(self, view: GuestR, usable: bool) {
         let unsettled = self.table.unsettled();
         let due = usable && !view.is_settled();
@@ -454,7 +455,8 @@ impl Flushed<'_> {
         machine.ptesync();
     }
 
-    #[inline]
+    /// Always inlined: else an H_PROTECT moves all that is known of the entry through memory.
+    #[inline(always)]
     fn change<M: Machine>(self, machine: &M, view: GuestR, real: RealR) {
         self.slot.settle(view, true);
         self.slot.view.store(view.raw(), Ordering::Relaxed);

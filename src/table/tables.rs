@@ -52,10 +52,11 @@ impl<'m> Tables<'m> {
     #[inline]
     #[must_use]
     pub fn current(&self) -> &Table<'m> {
-        match &self.second {
-            Some(second) if self.swapped.get() != 0 => second,
-            _ => &self.first,
+        // Not swapped is the usual case, whether there is a second one or not.
+        if self.swapped.get() == 0 {
+            return &self.first;
         }
+        self.second.as_ref().unwrap_or(&self.first)
     }
 
     /// The other one, if there is one.

@@ -30,15 +30,18 @@ const REST: u64 = 500;
 /// The CPU that polls the firmware, and gives up when nobody can run.
 const BOOT_CPU: usize = 0;
 
-/// What the hypercall entry answers when the guest does not go on at once. Smaller than any vector.
+/// What the hypercall entry answers, to be matched beside vectors: each is smaller than any of them. The entry tests
+/// for zero.
 pub(crate) mod answer {
-    pub(crate) const RESUME: u64 = 0;
-    pub(crate) const CEDE: u64 = 1;
-    pub(crate) const EXIT: u64 = 2;
-    pub(crate) const POWER_OFF: u64 = 3;
-    pub(crate) const YIELD: u64 = 4;
-    pub(crate) const STOP: u64 = 5;
-    pub(crate) const RELOAD: u64 = 6;
+    use realhpt::hcall::Next;
+
+    pub(crate) const CEDE: u64 = Next::Cede as u64;
+    pub(crate) const EXIT: u64 = Next::Exit as u64;
+    pub(crate) const POWER_OFF: u64 = Next::PowerOff as u64;
+    pub(crate) const YIELD: u64 = Next::Yield as u64;
+    pub(crate) const STOP: u64 = Next::Stop as u64;
+    pub(crate) const RELOAD: u64 = Next::Reload as u64;
+    const _: () = assert!(Next::Resume as u64 == 0);
 }
 
 /// The way of a hypercall: from the vector's registers to the engine.
@@ -60,15 +63,7 @@ unsafe extern "C" fn hypercall<E: Extension>(cpu: *mut Cpu, srr1: u64) -> u64 {
     } else {
         odd_hypercall(board, partition, seat, srr1, frame)
     };
-    match next {
-        Next::Resume => answer::RESUME,
-        Next::Cede => answer::CEDE,
-        Next::Yield => answer::YIELD,
-        Next::Stop => answer::STOP,
-        Next::Exit => answer::EXIT,
-        Next::Reload => answer::RELOAD,
-        Next::PowerOff => answer::POWER_OFF,
-    }
+    next as u64
 }
 
 /// A hypercall from problem state or from 32-bit mode. In the latter the low halves of the registers are the

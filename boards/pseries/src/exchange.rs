@@ -216,7 +216,8 @@ pub mod visit {
 /// What a bench is given and what it gives.
 ///
 /// Its sections come in groups of [`bench::SECTIONS`], a group for each table that is restored and
-/// read. Everything is counted in ticks of the timebase, around the hypercalls alone.
+/// read. Everything is counted in ticks of the timebase, around the hypercalls alone. The job's argument is the LPID
+/// of a partition that may resize its table: what empties or resizes a table is done to that one, by proxy.
 pub mod bench {
     /// Sections of one table: all of it, some of its entries again, and all of its slots as invalid.
     pub const SECTIONS: usize = 3;
@@ -233,7 +234,7 @@ pub mod bench {
     pub mod row {
         /// What was measured, one of [`super::what`].
         pub const WHAT: usize = 0;
-        /// The group of sections it is about, from 0.
+        /// The group of sections it is about, from 0; of [`super::what::LONGEST`] the hypercall's token.
         pub const TABLE: usize = 1;
         /// Hypercalls that were made.
         pub const CALLS: usize = 2;
@@ -241,6 +242,8 @@ pub mod bench {
         pub const BYTES: usize = 3;
         /// Timebase ticks; of [`super::what::BESIDE`] bytes.
         pub const TICKS: usize = 4;
+        /// Those of the longest of the hypercalls, where each was measured by itself.
+        pub const LONGEST: usize = 5;
     }
 
     /// What was measured.
@@ -259,6 +262,16 @@ pub mod bench {
         pub const REMOVE: u64 = 6;
         /// H_BULK_REMOVE of four entries.
         pub const BULK_REMOVE: u64 = 7;
+        /// H_CLEAR_REF of an entry with R.
+        pub const CLEAR_REF: u64 = 8;
+        /// H_CLEAR_REF of an entry without.
+        pub const CLEAR_REF_AGAIN: u64 = 9;
+        /// H_CLEAR_MOD of an entry with C.
+        pub const CLEAR_MOD: u64 = 0xa;
+        /// H_CLEAR_MOD of an entry without.
+        pub const CLEAR_MOD_AGAIN: u64 = 0xb;
+        /// H_BLOCK_REMOVE of eight entries.
+        pub const BLOCK_REMOVE: u64 = 0xc;
         /// Added to a hypercall's number: somebody reads the table.
         pub const WITH_READER: u64 = 0x100;
 
@@ -274,11 +287,22 @@ pub mod bench {
         pub const OVERWRITE: u64 = 0x14;
         /// Every slot made invalid.
         pub const INVALIDATE: u64 = 0x15;
-        /// The longest call that read any table.
-        pub const LONGEST_READ: u64 = 0x16;
-        /// The longest call that wrote any table.
-        pub const LONGEST_WRITE: u64 = 0x17;
+        /// The longest of all calls with one token.
+        pub const LONGEST: u64 = 0x16;
         /// Bytes that the hypervisor keeps beside the table.
         pub const BESIDE: u64 = 0x18;
+
+        /// H_CLEAR_HPT, until the table is empty.
+        pub const CLEAR_HPT: u64 = 0x20;
+        /// H_RESIZE_HPT_PREPARE for twice the size, until the table is ready.
+        pub const PREPARE_LARGER: u64 = 0x21;
+        /// H_RESIZE_HPT_COMMIT of that.
+        pub const COMMIT_LARGER: u64 = 0x22;
+        /// H_RESIZE_HPT_PREPARE for the size that it had.
+        pub const PREPARE_SMALLER: u64 = 0x23;
+        /// H_RESIZE_HPT_COMMIT of that.
+        pub const COMMIT_SMALLER: u64 = 0x24;
+        /// H_RESIZE_HPT_COMMIT for twice the size, all entries having been written again since the last prepare.
+        pub const COMMIT_CHANGED: u64 = 0x25;
     }
 }

@@ -93,7 +93,7 @@ impl Pass {
 pub struct Measurement {
     /// One of the layout's numbers.
     pub what: u64,
-    /// The table it is about.
+    /// The table it is about, or the token.
     pub table: u64,
     /// Hypercalls it took.
     pub calls: u64,
@@ -101,6 +101,8 @@ pub struct Measurement {
     pub bytes: u64,
     /// Timebase ticks.
     pub ticks: u64,
+    /// Those of the longest call.
+    pub longest: u64,
 }
 
 /// Bytes of window that a job over a table of `order` with `input` bytes of sections needs: the table is read
@@ -256,6 +258,7 @@ impl Exchange {
                 calls: word(row::CALLS),
                 bytes: word(row::BYTES),
                 ticks: word(row::TICKS),
+                longest: word(row::LONGEST),
             }
         };
         Ok((0..count).map(measurement).collect())

@@ -44,6 +44,8 @@ struct Row {
 pub const AGENT: u32 = 1;
 /// The client's LPID: the partition whose table the agent restores and reads.
 pub const CLIENT: u32 = 2;
+/// The LPID of the partition that stays empty.
+pub const SPARE: u32 = 3;
 
 /// The default partitions: the agent, the client it works on, and a third that stays empty.
 const PARTITIONS: [Row; 3] = [
@@ -70,7 +72,7 @@ const PARTITIONS: [Row; 3] = [
         window: Some(MIB),
     },
     Row {
-        lpid: 3,
+        lpid: SPARE,
         label: "spare",
         memory: 64 * MIB,
         order: 18,

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use anyhow::{Context as _, Result, ensure};
+use realhpt::hcall::abi;
 use realhpt_pseries::exchange::bench::{CALIBRATION, what};
 use serde::Serialize;
 
@@ -132,14 +133,45 @@ pub struct Rows<'a> {
     rows: Vec<Row>,
 }
 
-/// Names of the hypercalls and their budgets.
-const CALLS: [(u64, &str, Option<f64>); 6] = [
-    (what::NULL, "null (H_REMOVE, free slot)", Some(100.0)),
-    (what::READ, "H_READ", Some(140.0)),
-    (what::PROTECT, "H_PROTECT", Some(200.0)),
-    (what::ENTER, "H_ENTER, R and C set", Some(200.0)),
-    (what::REMOVE, "H_REMOVE", Some(220.0)),
-    (what::BULK_REMOVE, "H_BULK_REMOVE of 4", None),
+/// Hypercalls: their names, how many entries each is about that the figure is for, their budgets.
+const CALLS: [(u64, &str, Option<u64>, Option<f64>); 11] = [
+    (what::NULL, "null (H_REMOVE, free slot)", None, Some(100.0)),
+    (what::READ, "H_READ", None, Some(140.0)),
+    (what::PROTECT, "H_PROTECT", None, Some(200.0)),
+    (what::ENTER, "H_ENTER, R and C set", None, Some(200.0)),
+    (what::REMOVE, "H_REMOVE", None, Some(220.0)),
+    (what::BULK_REMOVE, "H_BULK_REMOVE of 4", None, None),
+    (what::BLOCK_REMOVE, "H_BLOCK_REMOVE of 8", Some(8), None),
+    (what::CLEAR_REF, "H_CLEAR_REF, R set", None, None),
+    (what::CLEAR_REF_AGAIN, "H_CLEAR_REF, R clear", None, None),
+    (what::CLEAR_MOD, "H_CLEAR_MOD, C set", None, None),
+    (what::CLEAR_MOD_AGAIN, "H_CLEAR_MOD, C clear", None, None),
+];
+/// Hypercalls whose longest is shown.
+const LONGEST: [(u64, &str); 14] = [
+    (abi::H_HPT_READ, "H_HPT_READ"),
+    (abi::H_HPT_WRITE, "H_HPT_WRITE"),
+    (abi::H_LPAR_RESET, "H_LPAR_RESET"),
+    (abi::H_CLEAR_HPT, "H_CLEAR_HPT"),
+    (abi::H_RESIZE_HPT_PREPARE, "H_RESIZE_HPT_PREPARE"),
+    (abi::H_RESIZE_HPT_COMMIT, "H_RESIZE_HPT_COMMIT"),
+    (abi::H_REMOVE, "H_REMOVE"),
+    (abi::H_ENTER, "H_ENTER"),
+    (abi::H_READ, "H_READ"),
+    (abi::H_PROTECT, "H_PROTECT"),
+    (abi::H_BULK_REMOVE, "H_BULK_REMOVE"),
+    (abi::H_BLOCK_REMOVE, "H_BLOCK_REMOVE"),
+    (abi::H_CLEAR_REF, "H_CLEAR_REF"),
+    (abi::H_CLEAR_MOD, "H_CLEAR_MOD"),
+];
+/// What is done in a call or more until it is done: its name; whether it is a commit, which is one call.
+const WHOLE_TABLE: [(u64, &str, bool); 6] = [
+    (what::CLEAR_HPT, "H_CLEAR_HPT", false),
+    (what::PREPARE_LARGER, "prepare of twice the size", false),
+    (what::COMMIT_LARGER, "commit of twice the size", true),
+    (what::PREPARE_SMALLER, "prepare of half the size", false),
+    (what::COMMIT_SMALLER, "commit of half the size", true),
+    (what::COMMIT_CHANGED, "commit, all changed since", true),
 ];
 /// What a reader may add to a hypercall.
 const READER_BUDGET: f64 = 30.0;
@@ -173,6 +205,7 @@ impl<'a> Rows<'a> {
         rows.passes()?;
         rows.writes()?;
         rows.calls()?;
+        rows.whole_tables()?;
         rows.rest()?;
         Ok(rows.rows)
     }
@@ -380,7 +413,7 @@ impl<'a> Rows<'a> {
     }
 
     fn calls(&mut self) -> Result<()> {
-        for (call, name, budget) in CALLS {
+        for (call, name, entries, budget) in CALLS {
             let Measurement { calls, .. } = self.measurement(call, 0)?;
             let insns = self.insns(call, 0)?;
             let figure = linux(self.machine).and_then(|linux| match call {
@@ -392,26 +425,51 @@ impl<'a> Rows<'a> {
                 what::BULK_REMOVE => Some(linux.bulk_remove),
                 _ => None,
             });
-            self.row(name, None, (insns, "call", calls), figure, budget);
+            self.row(name, None, measured(insns, calls, entries), figure, budget);
         }
-        for (call, name, budget) in CALLS {
+        for (call, name, entries, budget) in CALLS {
             let call = call | what::WITH_READER;
             let Measurement { calls, .. } = self.measurement(call, 0)?;
             let insns = self.insns(call, 0)?;
             let budget = budget.map(|budget| budget + READER_BUDGET);
             let name = format!("{name}, with a reader");
-            self.row(name, None, (insns, "call", calls), None, budget);
+            self.row(name, None, measured(insns, calls, entries), None, budget);
+        }
+        Ok(())
+    }
+
+    /// What empties or resizes a whole table.
+    fn whole_tables(&mut self) -> Result<()> {
+        for (number, table) in self.plain() {
+            let permille = Some(table.kind.permille);
+            for (what, name, is_commit) in WHOLE_TABLE {
+                let Ok(Measurement { calls, longest, .. }) = self.measurement(what, number) else {
+                    // It is not done with every table.
+                    continue;
+                };
+                let insns = self.insns(what, number)?;
+                if is_commit {
+                    let name = format!("{name}, {} bolted", table.bolted);
+                    self.row(name, permille, (insns, "call", 1), None, None);
+                    continue;
+                }
+                let longest = longest as f64 * PER_TICK;
+                let budget = Some(CALL_BUDGET);
+                self.row(name, permille, (insns, "table", 1), None, None);
+                let name = format!("{name}, longest of {calls}");
+                self.row(name, permille, (longest, "call", 1), None, budget);
+            }
         }
         Ok(())
     }
 
     fn rest(&mut self) -> Result<()> {
-        for (what, name) in [
-            (what::LONGEST_READ, "longest call, reads"),
-            (what::LONGEST_WRITE, "longest call, writes"),
-        ] {
-            let insns = self.insns(what, 0)?;
-            self.row(name, None, (insns, "call", 1), None, Some(CALL_BUDGET));
+        for (token, name) in LONGEST {
+            let insns = self.insns(what::LONGEST, usize::try_from(token)?)?;
+            // A commit is one call, whatever there is to do: Linux makes it under `stop_machine`.
+            let budget = (token != abi::H_RESIZE_HPT_COMMIT).then_some(CALL_BUDGET);
+            let name = format!("longest {name}");
+            self.row(name, None, (insns, "call", 1), None, budget);
         }
         let bytes = self.measurement(what::BESIDE, 0)?.ticks as f64;
         let each = round(bytes / f64::exp2(f64::from(self.order) - 4.0), 3);
@@ -429,6 +487,14 @@ impl<'a> Rows<'a> {
             budget: Some(BESIDE_BUDGET),
         });
         Ok(())
+    }
+}
+
+/// Instructions of calls, for each of them or of their entries.
+const fn measured(insns: f64, calls: u64, entries: Option<u64>) -> (f64, &'static str, u64) {
+    match entries {
+        Some(entries) => (insns, "entry", calls * entries),
+        None => (insns, "call", calls),
     }
 }
 

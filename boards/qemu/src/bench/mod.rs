@@ -23,7 +23,7 @@ use crate::exchange::{Exchange, Job, Measurement, Progress};
 use crate::images::{GUESTS, HYPERVISOR, Images};
 use crate::log::{Frame, Level};
 use crate::machine::{Kind, Settings};
-use crate::manifest::{AGENT, CLIENT, Manifest};
+use crate::manifest::{AGENT, CLIENT, Manifest, SPARE};
 use crate::session::{Patience, Session, Watcher};
 use crate::setup;
 use crate::terminal::Terminal;
@@ -70,6 +70,10 @@ pub fn run(terminal: &Terminal, arguments: &Bench) -> Result<bool> {
     let client = manifest.partition_mut(CLIENT)?;
     client.order = arguments.order;
     let memory = client.memory;
+    // Another partition is resized: the spare table would be in the figure of the memory.
+    let resizable = manifest.partition_mut(SPARE)?;
+    (resizable.memory, resizable.order) = (memory, arguments.order);
+    resizable.max_order = Some(arguments.order + 1);
     let bar = terminal.spinner("Making", "tables");
     let tables: Vec<Table> = TABLES
         .into_iter()
@@ -123,7 +127,7 @@ fn measure(
         Exchange::map(memory, window)?.write(&Job {
             job: job::BENCH,
             target: CLIENT,
-            argument: 0,
+            argument: u64::from(SPARE),
             sections,
         })
     })?;

@@ -46,6 +46,8 @@ pub struct Table {
     pub entries: u64,
     /// Entries in which hardware could still set R or C.
     pub unsettled: u64,
+    /// Bolted entries.
+    pub bolted: u64,
     /// Entries that are written again.
     pub changed: u64,
     /// Records of the whole table.
@@ -81,6 +83,11 @@ impl Table {
         Ok(Self {
             kind,
             entries: u64::try_from(valid().count())?,
+            bolted: u64::try_from(
+                valid()
+                    .filter(|(_, entry)| entry.dw0 & V_BOLTED != 0)
+                    .count(),
+            )?,
             unsettled: u64::try_from(valid().filter(|(_, entry)| !is_settled(*entry)).count())?,
             changed,
             records: whole.1,

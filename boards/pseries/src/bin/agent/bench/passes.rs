@@ -6,17 +6,17 @@ use realhpt_pseries::{
         bench::{CHUNK, SECTIONS, what},
         phase, word,
     },
-    hcall::{self, Failure, Registers},
+    hcall,
 };
 
-use super::{Job, Measured, timed};
+use super::{Job, Measured, result};
 use crate::job::Trouble;
 
 /// How many calls in a row may consume nothing: an invalid run of 65535 slots takes a few of them.
 const STANDSTILL: u64 = 1 << 12;
 
 /// Sections of a table, counted from its first.
-const WHOLE: usize = 0;
+pub(super) const WHOLE: usize = 0;
 const CHANGES: usize = 1;
 const EMPTY: usize = 2;
 
@@ -25,13 +25,13 @@ impl Job {
     pub(super) fn table(&mut self, table: u64) -> Result<(), Trouble> {
         let first = usize::try_from(table).map_err(|_| Trouble::BadJob)? * SECTIONS;
         let (whole, changes, empty) = (first + WHOLE, first + CHANGES, first + EMPTY);
-        hcall::lpar_reset(self.target)?;
+        self.reset(self.target)?;
         self.write(what::RESTORE, table, whole)?;
         let stat = hcall::hpt_stat(self.target)?;
         let beside = Measured {
             calls: 1,
-            bytes: 0,
             ticks: stat.beside,
+            ..Measured::default()
         };
         self.row(what::BESIDE, table, beside)?;
 
@@ -39,12 +39,25 @@ impl Job {
         self.read(what::FIRST_PASS, table, reader, ReadFlags::END_OF_PASS)?;
         let clean = ReadFlags::END_OF_PASS | ReadFlags::CLEAN;
         self.read(what::CLEAN_PASS, table, reader, clean)?;
-        let _ = self.section(table, changes)?;
+        let _ = self.section(self.target, changes)?;
         self.read(what::CHANGED_PASS, table, reader, ReadFlags::END_OF_PASS)?;
         hcall::hpt_close(reader)?;
 
         self.write(what::OVERWRITE, table, whole)?;
         self.write(what::INVALIDATE, table, empty)
+    }
+
+    /// Empties the table of `target`.
+    pub(super) fn reset(&mut self, target: u64) -> Result<(), Trouble> {
+        loop {
+            let mut registers = [abi::H_LPAR_RESET, target, 0, 0, 0, 0, 0, 0, 0, 0];
+            // SAFETY: it runs, so it is not the one that is reset.
+            unsafe { self.call(&mut registers) }?;
+            match result(abi::H_LPAR_RESET, &registers) {
+                Err(failure) if failure.is(Status::Continue) => {}
+                other => return Ok(other.map(drop)?),
+            }
+        }
     }
 
     /// Reads a pass, whose last call is to say `flags`.
@@ -59,14 +72,10 @@ impl Job {
         let buffer = self.window.base() + self.window.get(word::OUTPUT);
         let mut measured = Measured::default();
         loop {
-            self.whole_slice();
             let call = [abi::H_HPT_READ, handle, buffer, CHUNK];
             // SAFETY: the buffer is in the window, of which no one holds anything but atomics.
-            let ([bytes, said], ticks) = unsafe { timed_call(call) }?;
-            measured.calls += 1;
-            measured.bytes += bytes;
-            measured.ticks += ticks;
-            self.longest_read = self.longest_read.max(ticks);
+            let ([bytes, said], ticks) = unsafe { self.successful(call) }?;
+            measured.add(bytes, ticks);
             self.window.set(word::DONE, measured.bytes);
             let said = ReadFlags::from_bits_retain(said & 0xffff_ffff);
             if said.contains(ReadFlags::END_OF_PASS) {
@@ -80,61 +89,38 @@ impl Job {
 
     /// Writes a section as a stream of its own.
     fn write(&mut self, what: u64, table: u64, section: usize) -> Result<(), Trouble> {
-        let measured = self.section(table, section)?;
+        let measured = self.section(self.target, section)?;
         self.row(what, table, measured)
     }
 
-    fn section(&mut self, table: u64, section: usize) -> Result<Measured, Trouble> {
+    /// Writes a section into the table of `target`.
+    pub(super) fn section(&mut self, target: u64, section: usize) -> Result<Measured, Trouble> {
         let at = word::FIRST_SECTION + 2 * section;
         let (offset, length) = (self.window.get(at), self.window.get(at + 1));
         if offset
             .checked_add(length)
             .is_none_or(|end| end > self.window.size())
         {
-            return Err(Trouble::Stream(abi::H_HPT_WRITE, table));
+            return Err(Trouble::Stream(abi::H_HPT_WRITE, offset));
         }
         self.window.begin_phase(phase::RESTORE, length);
-        let handle = hcall::hpt_open(self.target, OpenFlags::WRITE, 0)?.handle;
+        let handle = hcall::hpt_open(target, OpenFlags::WRITE, 0)?.handle;
         let mut measured = Measured::default();
         let mut standing = 0;
         while measured.bytes < length {
-            self.whole_slice();
             let piece = (length - measured.bytes).min(CHUNK);
             let place = self.window.base() + offset + measured.bytes;
+            let call = [abi::H_HPT_WRITE, handle, place, piece];
             // SAFETY: the buffer is only read.
-            let ([consumed, _], ticks) =
-                unsafe { timed_call([abi::H_HPT_WRITE, handle, place, piece]) }?;
+            let ([consumed, _], ticks) = unsafe { self.successful(call) }?;
             standing = if consumed == 0 { standing + 1 } else { 0 };
             if consumed > piece || standing > STANDSTILL {
                 return Err(Trouble::Stream(abi::H_HPT_WRITE, consumed));
             }
-            measured.calls += 1;
-            measured.bytes += consumed;
-            measured.ticks += ticks;
-            self.longest_write = self.longest_write.max(ticks);
+            measured.add(consumed, ticks);
             self.window.set(word::DONE, measured.bytes);
         }
         hcall::hpt_close(handle)?;
         Ok(measured)
-    }
-}
-
-/// A call with a buffer: what it leaves in r4 and r5, and its ticks.
-///
-/// # Safety
-/// As [`hcall::hcall`].
-unsafe fn timed_call([r3, r4, r5, r6]: [u64; 4]) -> Result<([u64; 2], u64), Failure> {
-    let mut registers: Registers = [r3, r4, r5, r6, 0, 0, 0, 0, 0, 0];
-    // SAFETY: the caller's.
-    let ticks = unsafe { timed::call(&mut registers) };
-    let [status, first, second, ..] = registers;
-    if status == Status::Success.raw() {
-        Ok(([first, second], ticks))
-    } else {
-        Err(Failure {
-            call: r3,
-            status,
-            detail: [first, second],
-        })
     }
 }

@@ -8,8 +8,8 @@ use core::arch::asm;
 
 use realhpt_pseries::{exchange::bench::CALIBRATION, hcall::Registers};
 
-/// Arguments of a call, r4 to r11.
-pub(super) type Arguments = [u64; 8];
+/// Arguments of a call, r4 to r12.
+pub(super) type Arguments = [u64; 9];
 
 /// Ticks of a loop of [`CALIBRATION`] instructions.
 pub(super) fn calibration() -> u64 {
@@ -76,7 +76,7 @@ pub(super) struct Loop {
     pub(super) unexpected: u64,
 }
 
-/// The same loop with `$call` in its place: for each element of `arguments`, r4 to r11 from it and the
+/// The same loop with `$call` in its place: for each element of `arguments`, r4 to r12 from it and the
 /// token in r3, the call, and the status held against the one expected. What the loop needs is in
 /// registers that a call leaves alone.
 macro_rules! timed_loop {
@@ -99,11 +99,12 @@ macro_rules! timed_loop {
                     "ld 9, 40(15)",
                     "ld 10, 48(15)",
                     "ld 11, 56(15)",
+                    "ld 12, 64(15)",
                     "mr 3, 14",
                     $call,
                     "xor 3, 3, 17",
                     "or 18, 18, 3",
-                    "addi 15, 15, 64",
+                    "addi 15, 15, 72",
                     "cmpld 15, 16",
                     "bne 2b",
                     "mfspr 20, 268",
