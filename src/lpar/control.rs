@@ -14,7 +14,9 @@
 //!
 //! A write to the table (restore, reset, a call by proxy) registers itself with [`Control::begin_write`] and
 //! is refused while the partition runs or a vCPU is still inside; start and resume are refused while a write is
-//! in flight. Both are decided under one lock, so there is no moment between check and act.
+//! in flight. Both are decided under one lock, so there is no moment between check and act. A piece of a pause
+//! registers itself the same way: else the partition could run, and be paused by someone else, between what the
+//! piece has seen and what it notes.
 //!
 //! # Translations on other CPUs
 //! `seen` are the CPUs that may remember translations of the partition. Where no instruction reaches them all
@@ -72,6 +74,8 @@ struct Inner {
     writes: u32,
     exit_code: u64,
     generation: u64,
+    /// How often it or one of its vCPUs was started or resumed.
+    starts: u64,
     /// Where a reset goes on, while one is under way.
     reset_at: Option<u64>,
     /// CPUs that may remember translations of the partition.
@@ -135,6 +139,7 @@ impl Control {
                 writes: 0,
                 exit_code: 0,
                 generation: 1,
+                starts: 0,
                 reset_at: None,
                 seen: 0,
             }),
@@ -163,6 +168,12 @@ impl Control {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.inner.lock().generation
+    }
+
+    /// How often it or one of its vCPUs was started or resumed.
+    #[must_use]
+    pub fn starts(&self) -> u64 {
+        self.inner.lock().starts
     }
 
     /// What one of its vCPUs could do with a turn.
@@ -227,7 +238,10 @@ impl Control {
     /// # Errors
     /// [`Status::Parameter`] if there is no such vCPU, [`Status::Busy`] if it runs already.
     pub fn start_vcpu(&self, vcpu: usize, start: Start) -> Result<(), Status> {
-        let started = self.inner.lock().vcpus.start(vcpu, start);
+        let mut inner = self.inner.lock();
+        let started = inner.vcpus.start(vcpu, start);
+        inner.starts += 1;
+        drop(inner);
         started.map_err(|not| match not {
             NotStarted::Unknown => Status::Parameter,
             NotStarted::Online => Status::Busy,
@@ -269,25 +283,32 @@ impl Control {
         inner.vcpus.reset();
         let _ = inner.vcpus.start(0, start);
         (inner.state, inner.quiet) = (State::Running, Quiet::No);
+        inner.starts += 1;
         Ok(())
     }
 
     /// Takes a running partition out of its turns, nothing for one that does not run; how far it has been
-    /// quieted since it ran. While vCPUs are inside their CPUs are kicked.
+    /// quieted since it ran, and that it stays so. While vCPUs are inside their CPUs are kicked.
     ///
     /// # Errors
-    /// [`Status::Continue`] while a vCPU is still to leave its CPU.
-    pub fn pause<M: Machine>(&self, machine: &M) -> Result<Quiet, Status> {
+    /// [`Status::Continue`] while a vCPU is still to leave its CPU, or the partition is held; [`Status::Busy`]
+    /// while it is being reset.
+    pub fn pause<M: Machine>(&self, machine: &M) -> Result<(Quiet, Writing<'_>), Status> {
         let mut inner = self.inner.lock();
         if inner.state == State::Running {
             inner.state = State::Paused;
         }
-        let inside = inner.vcpus.inside_but(None);
-        let quiet = inner.quiet;
-        drop(inner);
-        if inside == 0 {
-            return Ok(quiet);
+        if inner.reset_at.is_some() {
+            return Err(Status::Busy);
         }
+        let inside = inner.vcpus.inside_but(None);
+        if inside == 0 && inner.holder == Holder::Nobody {
+            inner.writes += 1;
+            let quiet = inner.quiet;
+            drop(inner);
+            return Ok((quiet, Writing(self)));
+        }
+        drop(inner);
         kick(machine, inside);
         Err(Status::Continue)
     }
@@ -310,6 +331,7 @@ impl Control {
             return Err(Status::Busy);
         }
         (inner.state, inner.quiet) = (State::Running, Quiet::No);
+        inner.starts += 1;
         Ok(())
     }
 
@@ -343,7 +365,8 @@ impl Control {
             if inner.reset_at.is_none() {
                 inner.generation += 1;
             }
-            inner.reset_at.unwrap_or(0)
+            // From the first piece on: a write beside it would leave entries behind where it has been.
+            *inner.reset_at.get_or_insert(0)
         };
         let reached = clear(from);
         let mut inner = self.inner.lock();
@@ -362,8 +385,14 @@ impl Control {
     /// is in flight that is not the proxy's own.
     ///
     /// The wait is bounded: who is inside is kicked, hypercalls are bounded in work, and none of them waits for
-    /// a vCPU of this partition but this one.
-    pub fn hold<M: Machine>(&self, machine: &M, vcpu: Option<usize>) -> Option<Held<'_>> {
+    /// a vCPU of this partition but this one. It may wait for this CPU to forget something, as
+    /// [`Self::forget_now`] does: `meanwhile` is done while others are waited for.
+    pub fn hold<M: Machine>(
+        &self,
+        machine: &M,
+        vcpu: Option<usize>,
+        meanwhile: impl Fn(),
+    ) -> Option<Held<'_>> {
         let mut inner = self.inner.lock();
         let (holder, own_writes) = match vcpu {
             Some(vcpu) => (Holder::Vcpu(vcpu), 0),
@@ -377,6 +406,7 @@ impl Control {
         let held = Held(self);
         kick(machine, self.inside_but(vcpu));
         while self.inside_but(vcpu) != 0 {
+            meanwhile();
             crate::arch::relax();
         }
         Some(held)
@@ -471,12 +501,12 @@ mod tests {
         assert_eq!(control.begin_write().unwrap_err(), Status::Busy);
         let machine = Recording::new(0);
         machine.record();
-        assert_eq!(control.pause(&machine), Err(Status::Continue));
+        assert_eq!(control.pause(&machine).unwrap_err(), Status::Continue);
         assert_eq!(machine.recorded(), [Event::Kick(0)]);
         assert!(!control.stays(0));
         assert_eq!(control.begin_write().unwrap_err(), Status::Busy);
         control.leave(0, Left::Preempted);
-        assert_eq!(control.pause(&machine), Ok(Quiet::No));
+        assert_eq!(control.pause(&machine).unwrap().0, Quiet::No);
         assert_eq!(control.dispatch(0, 0), None);
         let writing = control.begin_write().unwrap();
         assert_eq!(control.resume(), Err(Status::Busy));
@@ -489,7 +519,11 @@ mod tests {
     fn a_reset_goes_on_where_it_stopped_and_lets_nothing_in() {
         let control = Control::new(2);
         control.halt(&Recording::new(0), 3);
-        assert_eq!(control.reset(|from| Some(from + 10)), Err(Status::Continue));
+        let first = |from| {
+            assert_eq!(control.begin_write().unwrap_err(), Status::Busy);
+            Some(from + 10)
+        };
+        assert_eq!(control.reset(first), Err(Status::Continue));
         assert_eq!(control.generation(), 2);
         assert_eq!(control.begin_write().unwrap_err(), Status::Busy);
         assert_eq!(control.start(START, || Ok(())), Err(Status::Busy));
@@ -510,8 +544,8 @@ mod tests {
     fn what_is_held_stays_as_it_is() {
         let control = Control::new(2);
         let machine = Recording::new(0);
-        let held = control.hold(&machine, None).unwrap();
-        assert!(control.hold(&machine, None).is_none());
+        let held = control.hold(&machine, None, || {}).unwrap();
+        assert!(control.hold(&machine, None, || {}).is_none());
         assert_eq!(control.begin_write().unwrap_err(), Status::Busy);
         assert_eq!(
             control.reset(|_| panic!("reset under a hold")),
@@ -524,13 +558,13 @@ mod tests {
         drop(held);
         // One write may be the holder's own, by proxy; two are not.
         let writing = control.begin_write().unwrap();
-        drop(control.hold(&machine, None).unwrap());
-        assert!(control.hold(&machine, Some(0)).is_none());
+        drop(control.hold(&machine, None, || {}).unwrap());
+        assert!(control.hold(&machine, Some(0), || {}).is_none());
         let another = control.begin_write().unwrap();
-        assert!(control.hold(&machine, None).is_none());
+        assert!(control.hold(&machine, None, || {}).is_none());
         drop((writing, another));
         assert_eq!(control.start(START, || Ok(())), Ok(()));
-        drop(control.hold(&machine, Some(0)).unwrap());
+        drop(control.hold(&machine, Some(0), || {}).unwrap());
     }
 
     #[test]
@@ -553,8 +587,8 @@ mod tests {
         assert_eq!(control.start(START, || Ok(())), Ok(()));
         assert_eq!(control.start_vcpu(1, START), Ok(()));
         assert!(control.dispatch(0, 0).is_some());
-        let held = control.hold(&machine, Some(0)).unwrap();
-        assert!(control.hold(&machine, Some(1)).is_none());
+        let held = control.hold(&machine, Some(0), || {}).unwrap();
+        assert!(control.hold(&machine, Some(1), || {}).is_none());
         assert_eq!(control.dispatch(1, 1), None);
         assert!(control.stays(0));
         drop(held);
@@ -567,7 +601,7 @@ mod tests {
                 }
                 control.leave(1, Left::Preempted);
             });
-            drop(control.hold(&machine, Some(0)).unwrap());
+            drop(control.hold(&machine, Some(0), || {}).unwrap());
         });
         assert!(control.dispatch(1, 2).is_some_and(|duty| duty.moved));
     }
@@ -583,7 +617,7 @@ mod tests {
             assert!(control.dispatch(0, cpu).is_some());
             control.leave(0, Left::Preempted);
         }
-        assert_eq!(control.pause(&machine), Ok(Quiet::No));
+        assert_eq!(control.pause(&machine).unwrap().0, Quiet::No);
         machine.record();
         assert!(!control.forget(&machine, lpid, 0), "CPU 2 has not");
         assert_eq!(machine.recorded(), [Event::FlushLpid(lpid), Event::Kick(2)]);

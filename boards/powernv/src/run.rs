@@ -143,6 +143,7 @@ impl<'r, E: Extension> Run<'r, E> {
             if self.number == BOOT_CPU {
                 opal::poll_events();
             }
+            let starts = machine.starts();
             let readiness = |seat| self.seats.readiness(machine, seat, self.number);
             match schedule::next(last, self.seats.count(), readiness) {
                 Turn::Run(seat) => last = seat,
@@ -150,7 +151,8 @@ impl<'r, E: Extension> Run<'r, E> {
                     rest();
                     last = seat;
                 }
-                Turn::Nobody if self.number == BOOT_CPU => {
+                // Who is started by another that then stops may have been looked at before, and the other after.
+                Turn::Nobody if self.number == BOOT_CPU && machine.starts() == starts => {
                     defmt::error!("no partition can run");
                     end::fail()
                 }
@@ -240,7 +242,7 @@ impl<'r, E: Extension> Run<'r, E> {
             }
         };
         self.save(seat);
-        control.leave(number, left);
+        machine.leave(partition, number, left);
     }
 }
 
