@@ -39,7 +39,8 @@
 //!   before `consumed` is applied and nothing after it; a call that is refused as a whole (a handle or a
 //!   buffer that is not good, H_BUSY, H_CLOSED) gives 0 and all ones.
 //! * `H_LPAR_PAUSE` and `H_LPAR_RESET` answer H_CONTINUE until they are done: call again.
-//! * `H_HPT_WRITE` on, and `H_LPAR_RESET` of, a running partition is H_BUSY.
+//! * `H_HPT_WRITE` on, and `H_LPAR_RESET` of, a running partition is H_BUSY; so is `H_LPAR_PAUSE` of one that is
+//!   being reset, and `H_LPAR_RESUME` while another vCPU's `H_LPAR_PAUSE` of it is at work.
 //! * `H_LPAR_HCALL` makes an HPT hypercall for a partition that does not run. The buffer has ten doublewords, r3
 //!   to r12 as the guest would load them; the same ten come back, the guest's status in the first. A token that
 //!   is no HPT hypercall is answered there too, with H_FUNCTION. The call's own status says only whether the proxy

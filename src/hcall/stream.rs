@@ -43,7 +43,7 @@ impl Handle {
 impl From<Refused> for Status {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::Unknown => Self::Parameter,
+            Refused::Unknown | Refused::Outside => Self::Parameter,
             Refused::Busy => Self::Busy,
             Refused::Closed => Self::Closed,
             Refused::Full => Self::Resource,
@@ -93,9 +93,6 @@ fn try_open<M: Machine>(call: &mut Call<'_, '_, M>) -> Result<(), Status> {
     let table = target.table();
     if table.order().raw() > MAX_ORDER {
         return Err(Status::TooBig);
-    }
-    if start >= table.order().slots() {
-        return Err(Status::Parameter);
     }
     let generation = target.control().generation();
     let lpid = target.description().lpid;

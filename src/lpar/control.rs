@@ -14,7 +14,9 @@
 //!
 //! A write to the table (restore, reset, a call by proxy) registers itself with [`Control::begin_write`] and
 //! is refused while the partition runs or a vCPU is still inside; start and resume are refused while a write is
-//! in flight. Both are decided under one lock, so there is no moment between check and act.
+//! in flight. Both are decided under one lock, so there is no moment between check and act. A piece of a pause
+//! registers itself the same way: else the partition could run, and be paused by someone else, between what the
+//! piece has seen and what it notes.
 //!
 //! # Translations on other CPUs
 //! `seen` are the CPUs that may remember translations of the partition. Where no instruction reaches them all
@@ -62,27 +64,18 @@ enum Holder {
     Proxy,
 }
 
-/// A partition that does not run, and of which no vCPU is inside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Still {
-    /// How far it has been quieted.
-    pub quiet: Quiet,
-    /// Tells this standstill from later ones: another caller may have let it run and paused it again meanwhile.
-    starts: u64,
-}
-
 #[derive(Debug)]
 struct Inner {
     state: State,
     quiet: Quiet,
-    /// How often it or one of its vCPUs was set going.
-    starts: u64,
     vcpus: Vcpus,
     holder: Holder,
     /// Writes in flight.
     writes: u32,
     exit_code: u64,
     generation: u64,
+    /// How often it or one of its vCPUs was started or resumed.
+    starts: u64,
     /// Where a reset goes on, while one is under way.
     reset_at: Option<u64>,
     /// CPUs that may remember translations of the partition.
@@ -141,12 +134,12 @@ impl Control {
             inner: Mutex::new(Inner {
                 state: State::Stopped,
                 quiet: Quiet::No,
-                starts: 0,
                 vcpus: Vcpus::new(vcpus),
                 holder: Holder::Nobody,
                 writes: 0,
                 exit_code: 0,
                 generation: 1,
+                starts: 0,
                 reset_at: None,
                 seen: 0,
             }),
@@ -171,17 +164,16 @@ impl Control {
         self.inner.lock().exit_code
     }
 
-    /// How often it or one of its vCPUs was set going: if it is the same before and after a look at several of them,
-    /// none that was seen at rest was set going by one that came to rest before it was looked at.
-    #[must_use]
-    pub fn starts(&self) -> u64 {
-        self.inner.lock().starts
-    }
-
     /// The generation of its table: another one after each reset and each replacement.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.inner.lock().generation
+    }
+
+    /// How often it or one of its vCPUs was started or resumed.
+    #[must_use]
+    pub fn starts(&self) -> u64 {
+        self.inner.lock().starts
     }
 
     /// What one of its vCPUs could do with a turn.
@@ -247,8 +239,8 @@ impl Control {
     /// [`Status::Parameter`] if there is no such vCPU, [`Status::Busy`] if it runs already.
     pub fn start_vcpu(&self, vcpu: usize, start: Start) -> Result<(), Status> {
         let mut inner = self.inner.lock();
-        inner.starts += 1;
         let started = inner.vcpus.start(vcpu, start);
+        inner.starts += 1;
         drop(inner);
         started.map_err(|not| match not {
             NotStarted::Unknown => Status::Parameter,
@@ -290,40 +282,41 @@ impl Control {
         prepare()?;
         inner.vcpus.reset();
         let _ = inner.vcpus.start(0, start);
-        inner.starts += 1;
         (inner.state, inner.quiet) = (State::Running, Quiet::No);
+        inner.starts += 1;
         Ok(())
     }
 
     /// Takes a running partition out of its turns, nothing for one that does not run; how far it has been
-    /// quieted since it ran. While vCPUs are inside their CPUs are kicked.
+    /// quieted since it ran, and that it stays so. While vCPUs are inside their CPUs are kicked.
     ///
     /// # Errors
-    /// [`Status::Continue`] while a vCPU is still to leave its CPU, or the partition is held.
-    pub fn pause<M: Machine>(&self, machine: &M) -> Result<Still, Status> {
+    /// [`Status::Continue`] while a vCPU is still to leave its CPU, or the partition is held; [`Status::Busy`]
+    /// while it is being reset.
+    pub fn pause<M: Machine>(&self, machine: &M) -> Result<(Quiet, Writing<'_>), Status> {
         let mut inner = self.inner.lock();
         if inner.state == State::Running {
             inner.state = State::Paused;
         }
-        let inside = inner.vcpus.inside_but(None);
-        let still = Still {
-            quiet: inner.quiet,
-            starts: inner.starts,
-        };
-        // A call by proxy may be replacing the table.
-        let held = inner.holder != Holder::Nobody;
-        drop(inner);
-        if inside == 0 && !held {
-            return Ok(still);
+        if inner.reset_at.is_some() {
+            return Err(Status::Busy);
         }
+        let inside = inner.vcpus.inside_but(None);
+        if inside == 0 && inner.holder == Holder::Nobody {
+            inner.writes += 1;
+            let quiet = inner.quiet;
+            drop(inner);
+            return Ok((quiet, Writing(self)));
+        }
+        drop(inner);
         kick(machine, inside);
         Err(Status::Continue)
     }
 
-    /// Notes how far a partition has been quieted, if it has stood still since.
-    pub fn set_quiet(&self, still: Still, quiet: Quiet) {
+    /// Notes how far a partition that does not run has been quieted.
+    pub fn set_quiet(&self, quiet: Quiet) {
         let mut inner = self.inner.lock();
-        if inner.starts == still.starts {
+        if inner.state != State::Running {
             inner.quiet = quiet;
         }
     }
@@ -337,8 +330,8 @@ impl Control {
         if inner.state != State::Paused || inner.is_taken() {
             return Err(Status::Busy);
         }
-        inner.starts += 1;
         (inner.state, inner.quiet) = (State::Running, Quiet::No);
+        inner.starts += 1;
         Ok(())
     }
 
@@ -374,7 +367,8 @@ impl Control {
             if inner.reset_at.is_none() {
                 inner.generation += 1;
             }
-            inner.reset_at.unwrap_or(0)
+            // From the first piece on: a write beside it would leave entries behind where it has been.
+            *inner.reset_at.get_or_insert(0)
         };
         let reached = clear(from);
         let mut inner = self.inner.lock();
@@ -393,8 +387,14 @@ impl Control {
     /// is in flight that is not the proxy's own.
     ///
     /// The wait is bounded: who is inside is kicked, hypercalls are bounded in work, and none of them waits for
-    /// a vCPU of this partition but this one.
-    pub fn hold<M: Machine>(&self, machine: &M, vcpu: Option<usize>) -> Option<Held<'_>> {
+    /// a vCPU of this partition but this one. It may wait for this CPU to forget something, as
+    /// [`Self::forget_now`] does: `meanwhile` is done while others are waited for.
+    pub fn hold<M: Machine>(
+        &self,
+        machine: &M,
+        vcpu: Option<usize>,
+        meanwhile: impl Fn(),
+    ) -> Option<Held<'_>> {
         let mut inner = self.inner.lock();
         let (holder, own_writes) = match vcpu {
             Some(vcpu) => (Holder::Vcpu(vcpu), 0),
@@ -408,6 +408,7 @@ impl Control {
         let held = Held(self);
         kick(machine, self.inside_but(vcpu));
         while self.inside_but(vcpu) != 0 {
+            meanwhile();
             crate::arch::relax();
         }
         Some(held)
@@ -502,12 +503,12 @@ mod tests {
         assert_eq!(control.begin_write().unwrap_err(), Status::Busy);
         let machine = Recording::new(0);
         machine.record();
-        assert_eq!(control.pause(&machine), Err(Status::Continue));
+        assert_eq!(control.pause(&machine).unwrap_err(), Status::Continue);
         assert_eq!(machine.recorded(), [Event::Kick(0)]);
         assert!(!control.stays(0));
         assert_eq!(control.begin_write().unwrap_err(), Status::Busy);
         control.leave(0, Left::Preempted);
-        assert_eq!(control.pause(&machine).unwrap().quiet, Quiet::No);
+        assert_eq!(control.pause(&machine).unwrap().0, Quiet::No);
         assert_eq!(control.dispatch(0, 0), None);
         let writing = control.begin_write().unwrap();
         assert_eq!(control.resume(), Err(Status::Busy));
@@ -516,18 +517,120 @@ mod tests {
         assert_eq!(control.resume(), Err(Status::Busy));
     }
 
-    /// One vCPU of a control partition pauses it, another one lets it run and pauses it again meanwhile.
     #[test]
-    fn what_was_quieted_before_it_ran_again_does_not_count() {
-        let (control, machine) = (Control::new(1), Recording::new(0));
+    fn a_reset_goes_on_where_it_stopped_and_lets_nothing_in() {
+        let control = Control::new(2);
+        control.halt(&Recording::new(0), 3);
+        let first = |from| {
+            assert_eq!(control.begin_write().unwrap_err(), Status::Busy);
+            Some(from + 10)
+        };
+        assert_eq!(control.reset(first), Err(Status::Continue));
+        assert_eq!(control.generation(), 2);
+        assert_eq!(control.begin_write().unwrap_err(), Status::Busy);
+        assert_eq!(control.start(START, || Ok(())), Err(Status::Busy));
+        assert_eq!(
+            control.reset(|from| {
+                assert_eq!(from, 10);
+                None
+            }),
+            Ok(())
+        );
+        assert_eq!(
+            (control.generation(), control.state(), control.exit_code()),
+            (2, State::Stopped, 0)
+        );
+    }
+
+    #[test]
+    fn what_is_held_stays_as_it_is() {
+        let control = Control::new(2);
+        let machine = Recording::new(0);
+        let held = control.hold(&machine, None, || {}).unwrap();
+        assert!(control.hold(&machine, None, || {}).is_none());
+        assert_eq!(control.begin_write().unwrap_err(), Status::Busy);
+        assert_eq!(
+            control.reset(|_| panic!("reset under a hold")),
+            Err(Status::Busy)
+        );
+        assert_eq!(
+            control.start(START, || panic!("started under a hold")),
+            Err(Status::Busy)
+        );
+        drop(held);
+        // One write may be the holder's own, by proxy; two are not.
+        let writing = control.begin_write().unwrap();
+        drop(control.hold(&machine, None, || {}).unwrap());
+        assert!(control.hold(&machine, Some(0), || {}).is_none());
+        let another = control.begin_write().unwrap();
+        assert!(control.hold(&machine, None, || {}).is_none());
+        drop((writing, another));
         assert_eq!(control.start(START, || Ok(())), Ok(()));
-        let early = control.pause(&machine).unwrap();
-        assert_eq!(control.resume(), Ok(()));
-        let late = control.pause(&machine).unwrap();
-        control.set_quiet(early, Quiet::Yes);
-        assert_eq!(control.pause(&machine).unwrap().quiet, Quiet::No);
-        control.set_quiet(late, Quiet::Below(64));
-        assert_eq!(control.pause(&machine).unwrap().quiet, Quiet::Below(64));
+        drop(control.hold(&machine, Some(0), || {}).unwrap());
+    }
+
+    #[test]
+    fn a_start_that_cannot_be_prepared_did_not_happen() {
+        let control = Control::new(2);
+        assert_eq!(
+            control.start(START, || Err(Status::PtegFull)),
+            Err(Status::PtegFull)
+        );
+        assert_eq!(
+            (control.state(), control.dispatch(0, 0)),
+            (State::Stopped, None)
+        );
+    }
+
+    #[test]
+    fn who_holds_a_partition_has_it_alone() {
+        let control = Control::new(3);
+        let machine = Recording::new(0);
+        assert_eq!(control.start(START, || Ok(())), Ok(()));
+        assert_eq!(control.start_vcpu(1, START), Ok(()));
+        assert!(control.dispatch(0, 0).is_some());
+        let held = control.hold(&machine, Some(0), || {}).unwrap();
+        assert!(control.hold(&machine, Some(1), || {}).is_none());
+        assert_eq!(control.dispatch(1, 1), None);
+        assert!(control.stays(0));
+        drop(held);
+        assert!(control.dispatch(1, 1).is_some());
+        // One that is inside is waited for: it leaves when it is kicked.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while control.stays(1) {
+                    std::thread::yield_now();
+                }
+                control.leave(1, Left::Preempted);
+            });
+            drop(control.hold(&machine, Some(0), || {}).unwrap());
+        });
+        assert!(control.dispatch(1, 2).is_some_and(|duty| duty.moved));
+    }
+
+    /// POWER8, of which each core has to forget for itself.
+    #[test]
+    fn every_cpu_that_ran_it_forgets() {
+        let lpid = Lpid::new(1);
+        let machine = Recording::new(0).forgetting_for_itself();
+        let control = Control::new(2);
+        assert_eq!(control.start(START, || Ok(())), Ok(()));
+        for cpu in [0, 2] {
+            assert!(control.dispatch(0, cpu).is_some());
+            control.leave(0, Left::Preempted);
+        }
+        assert_eq!(control.pause(&machine).unwrap().0, Quiet::No);
+        machine.record();
+        assert!(!control.forget(&machine, lpid, 0), "CPU 2 has not");
+        assert_eq!(machine.recorded(), [Event::FlushLpid(lpid), Event::Kick(2)]);
+        machine.record();
+        control.pay(&machine, lpid, 1);
+        assert!(!control.has_forgotten(&machine));
+        control.pay(&machine, lpid, 2);
+        assert!(control.has_forgotten(&machine));
+        control.pay(&machine, lpid, 2);
+        assert_eq!(machine.recorded(), [Event::Kick(2), Event::FlushLpid(lpid)]);
+        assert!(control.forget(&machine, lpid, 0), "nobody ran it since");
     }
 
     #[test]
@@ -556,117 +659,5 @@ mod tests {
         // Both were seen at rest, and yet one has work.
         assert_eq!(control.readiness(0), Readiness::Out);
         assert_ne!(control.starts(), before);
-    }
-
-    #[test]
-    fn a_reset_goes_on_where_it_stopped_and_lets_nothing_in() {
-        let control = Control::new(2);
-        control.halt(&Recording::new(0), 3);
-        assert_eq!(control.reset(|from| Some(from + 10)), Err(Status::Continue));
-        assert_eq!(control.generation(), 2);
-        assert_eq!(control.begin_write().unwrap_err(), Status::Busy);
-        assert_eq!(control.start(START, || Ok(())), Err(Status::Busy));
-        assert_eq!(
-            control.reset(|from| {
-                assert_eq!(from, 10);
-                None
-            }),
-            Ok(())
-        );
-        assert_eq!(
-            (control.generation(), control.state(), control.exit_code()),
-            (2, State::Stopped, 0)
-        );
-    }
-
-    #[test]
-    fn what_is_held_stays_as_it_is() {
-        let control = Control::new(2);
-        let machine = Recording::new(0);
-        let held = control.hold(&machine, None).unwrap();
-        assert!(control.hold(&machine, None).is_none());
-        assert_eq!(control.begin_write().unwrap_err(), Status::Busy);
-        assert_eq!(
-            control.reset(|_| panic!("reset under a hold")),
-            Err(Status::Busy)
-        );
-        assert_eq!(
-            control.start(START, || panic!("started under a hold")),
-            Err(Status::Busy)
-        );
-        drop(held);
-        // One write may be the holder's own, by proxy; two are not.
-        let writing = control.begin_write().unwrap();
-        drop(control.hold(&machine, None).unwrap());
-        assert!(control.hold(&machine, Some(0)).is_none());
-        let another = control.begin_write().unwrap();
-        assert!(control.hold(&machine, None).is_none());
-        drop((writing, another));
-        assert_eq!(control.start(START, || Ok(())), Ok(()));
-        drop(control.hold(&machine, Some(0)).unwrap());
-    }
-
-    #[test]
-    fn a_start_that_cannot_be_prepared_did_not_happen() {
-        let control = Control::new(2);
-        assert_eq!(
-            control.start(START, || Err(Status::PtegFull)),
-            Err(Status::PtegFull)
-        );
-        assert_eq!(
-            (control.state(), control.dispatch(0, 0)),
-            (State::Stopped, None)
-        );
-    }
-
-    #[test]
-    fn who_holds_a_partition_has_it_alone() {
-        let control = Control::new(3);
-        let machine = Recording::new(0);
-        assert_eq!(control.start(START, || Ok(())), Ok(()));
-        assert_eq!(control.start_vcpu(1, START), Ok(()));
-        assert!(control.dispatch(0, 0).is_some());
-        let held = control.hold(&machine, Some(0)).unwrap();
-        assert!(control.hold(&machine, Some(1)).is_none());
-        assert_eq!(control.dispatch(1, 1), None);
-        assert!(control.stays(0));
-        drop(held);
-        assert!(control.dispatch(1, 1).is_some());
-        // One that is inside is waited for: it leaves when it is kicked.
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while control.stays(1) {
-                    std::thread::yield_now();
-                }
-                control.leave(1, Left::Preempted);
-            });
-            drop(control.hold(&machine, Some(0)).unwrap());
-        });
-        assert!(control.dispatch(1, 2).is_some_and(|duty| duty.moved));
-    }
-
-    /// POWER8, of which each core has to forget for itself.
-    #[test]
-    fn every_cpu_that_ran_it_forgets() {
-        let lpid = Lpid::new(1);
-        let machine = Recording::new(0).forgetting_for_itself();
-        let control = Control::new(2);
-        assert_eq!(control.start(START, || Ok(())), Ok(()));
-        for cpu in [0, 2] {
-            assert!(control.dispatch(0, cpu).is_some());
-            control.leave(0, Left::Preempted);
-        }
-        assert_eq!(control.pause(&machine).unwrap().quiet, Quiet::No);
-        machine.record();
-        assert!(!control.forget(&machine, lpid, 0), "CPU 2 has not");
-        assert_eq!(machine.recorded(), [Event::FlushLpid(lpid), Event::Kick(2)]);
-        machine.record();
-        control.pay(&machine, lpid, 1);
-        assert!(!control.has_forgotten(&machine));
-        control.pay(&machine, lpid, 2);
-        assert!(control.has_forgotten(&machine));
-        control.pay(&machine, lpid, 2);
-        assert_eq!(machine.recorded(), [Event::Kick(2), Event::FlushLpid(lpid)]);
-        assert!(control.forget(&machine, lpid, 0), "nobody ran it since");
     }
 }

@@ -183,25 +183,25 @@ impl<'m> Partition<'m> {
     /// Every pass begun after this is done is exact, and so is the pending count. `cpu` is the caller's.
     ///
     /// # Errors
-    /// [`Status::Continue`] when there is more to do, or to wait for.
+    /// [`Status::Continue`] when there is more to do, or to wait for; [`Status::Busy`] while it is being reset.
     pub fn pause<M: Machine>(&self, machine: &M, cpu: usize) -> Result<(), Status> {
         let lpid = self.description.lpid;
-        let still = self.control.pause(machine)?;
-        let from = match still.quiet {
+        let (quiet, _resumed_by_nobody) = self.control.pause(machine)?;
+        let from = match quiet {
             Quiet::No if self.control.forget(machine, lpid, cpu) => 0,
             Quiet::Told if self.control.has_forgotten(machine) => 0,
             Quiet::No | Quiet::Told => {
-                self.control.set_quiet(still, Quiet::Told);
+                self.control.set_quiet(Quiet::Told);
                 return Err(Status::Continue);
             }
             Quiet::Below(slot) => slot,
             Quiet::Yes => self.table().order().slots(),
         };
         if let Some(reached) = self.merge(from) {
-            self.control.set_quiet(still, Quiet::Below(reached));
+            self.control.set_quiet(Quiet::Below(reached));
             return Err(Status::Continue);
         }
-        self.control.set_quiet(still, Quiet::Yes);
+        self.control.set_quiet(Quiet::Yes);
         if self.readers.share_out(&self.tables) {
             Ok(())
         } else {
@@ -256,9 +256,7 @@ impl<'m> Partition<'m> {
             let reached = self.remove_from(machine, from, |_| false);
             if reached.is_none() {
                 *self.clearing.lock() = 0;
-                let suspended = self.readers.suspend(None);
-                self.tables.begin_anew();
-                drop(suspended);
+                self.readers.suspend(None).begin_anew(&self.tables);
                 // Every entry was flushed when it went, on all CPUs; this is for what firmware or an earlier
                 // use of the LPID may have left.
                 self.table().set_vrma_shift(None);

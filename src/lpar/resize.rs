@@ -177,7 +177,8 @@ impl Partition<'_> {
         if resize.step != Step::Ready {
             return Status::Busy;
         }
-        let Some(held) = self.control().hold(by.machine, by.vcpu) else {
+        let held = self.control().hold(by.machine, by.vcpu, by.meanwhile);
+        let Some(held) = held else {
             return Status::Busy;
         };
         let result = self.finish(by, resize);

@@ -90,6 +90,8 @@ pub enum Refused {
     Closed,
     /// All reader slots are taken.
     Full,
+    /// The table has no slot that the reader is to start at.
+    Outside,
 }
 
 /// A reader in use by one call; no other call gets it meanwhile.
@@ -124,11 +126,23 @@ impl Suspended<'_, '_> {
     /// Makes the spare table the one in use. Whatever reader is open is closed; marks are the new table's.
     pub(crate) fn replace(&self, tables: &Tables<'_>) {
         let mut slots = self.0.slots.lock();
-        for reader in &mut slots.readers {
-            reader.generation = NO_GENERATION;
-        }
+        slots.close_all();
+        // The table that comes has no marks.
         slots.round = Round::default();
         tables.swap();
+    }
+
+    /// Gives the table in use, which a reset has emptied, the order that it began with. Whatever reader was opened
+    /// since the reset began is closed, too: it may stand where there is no slot any more.
+    pub(crate) fn begin_anew(&self, tables: &Tables<'_>) {
+        let mut slots = self.0.slots.lock();
+        slots.close_all();
+        tables.begin_anew();
+        // The marks of what was removed are still there.
+        slots.round = Round {
+            next: 0,
+            left: tables.current().order().slots() / BLOCK,
+        };
     }
 }
 
@@ -162,7 +176,7 @@ impl<'m> Readers<'m> {
     /// are left for others.
     ///
     /// # Errors
-    /// [`Refused::Full`].
+    /// [`Refused::Outside`] or [`Refused::Full`].
     pub fn open(
         &self,
         tables: &Tables<'_>,
@@ -175,6 +189,9 @@ impl<'m> Readers<'m> {
         let mut slots = self.slots.lock();
         // The lock is what keeps the table the one in use.
         let table = tables.current();
+        if start >= table.order().slots() {
+            return Err(Refused::Outside);
+        }
         let free = slots
             .readers
             .iter()
@@ -342,6 +359,13 @@ fn share_out(slots: &mut [ReaderSlot<'_>; READERS], table: &Table<'_>, block: u6
 }
 
 impl Slots<'_> {
+    /// Has every reader that is open find its table gone.
+    fn close_all(&mut self) {
+        for reader in &mut self.readers {
+            reader.generation = NO_GENERATION;
+        }
+    }
+
     /// Goes on with a round; whether all that was marked before this call is shared out now. A mark in a block
     /// that had none begins a new round.
     fn go_round(&mut self, table: &Table<'_>) -> bool {

@@ -200,7 +200,7 @@ impl Writer {
         for (place, &entry) in places.zip(&self.piece) {
             // The slot was emptied and the partition does not run: the claim succeeds.
             if let Some(claimed) = place.and_then(|place| place.claim()) {
-                let _ = claimed.place(machine, entry);
+                let ptex = claimed.place(machine, entry);
                 table.note_restored(ptex, &entry);
             }
         }

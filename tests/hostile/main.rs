@@ -19,6 +19,7 @@ mod handles;
 mod junk;
 mod privileges;
 mod proxy;
+mod races;
 
 use common::world::{JUNK, Spec, Store, World};
 use realhpt::hcall::abi::{self, OpenFlags, Status};

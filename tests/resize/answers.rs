@@ -247,7 +247,7 @@ fn a_held_partition_is_not_committed() {
     let world = leaked(18, Format::V3_0);
     assert_eq!(prepare_all(&world, 19), Status::Success);
     let control: &Control = world.client().control();
-    let held = control.hold(&world.system.machine, None).unwrap();
+    let held = control.hold(&world.system.machine, None, || {}).unwrap();
     assert_eq!(commit(&world, 19), Status::Busy);
     drop(held);
     let writes = [

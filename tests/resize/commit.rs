@@ -328,3 +328,60 @@ fn a_carried_entry_goes_on_as_any_other() {
         assert_eq!(answer.status(), Status::PtegFull, "it is there already");
     }
 }
+
+/// A reader that comes between the pieces of a reset may stand where the table, which gets its first order again,
+/// has no slot any more.
+#[test]
+fn a_reader_that_comes_in_the_middle_of_a_reset_is_closed() {
+    let world = leaked(18, Format::V3_0);
+    resize(&world, 22);
+    let client = u64::from(CLIENT);
+    let reset = || world.call(AGENT, abi::H_LPAR_RESET, &[client]).status();
+    assert_eq!(reset(), Status::Continue);
+    let handle = world.open(CLIENT, 0, 200_000);
+    assert_eq!(world.control(abi::H_LPAR_RESET, CLIENT), Status::Success);
+    assert_eq!(world.client().table().order().raw(), 18);
+    assert_eq!(world.read(handle, 4096), Err(Status::Closed));
+    let stat = world.call(AGENT, abi::H_HPT_STAT, &[client]).ok();
+    assert_eq!((stat[3], stat[6]), (0, 0), "readers, pending");
+    assert_eq!(world.close(handle), Status::Success);
+}
+
+/// The sharing out of changes goes round the table in use, wherever it had come to in the one before.
+#[test]
+fn what_changes_after_a_reset_is_all_pending() {
+    const BLOCK: u64 = 4096;
+    let world = leaked(18, Format::V3_0);
+    resize(&world, 22);
+    let handle = world.open(CLIENT, 0, 0);
+    let _ = world.pass(handle, BUFFER_SIZE);
+    let pending = || {
+        world
+            .call(AGENT, abi::H_HPT_STAT, &[u64::from(CLIENT)])
+            .ok()[6]
+    };
+    let (_, entry) = bolted(1);
+    for block in 0..20 {
+        assert_eq!(enter(&world, block * BLOCK, entry), Status::Success);
+    }
+    for _ in 0..3 {
+        let _ = pending();
+    }
+    assert_eq!(enter(&world, 30 * BLOCK, entry), Status::Success);
+    for _ in 0..20 {
+        let _ = pending();
+    }
+    assert_eq!(pending(), 21);
+    assert_eq!(world.control(abi::H_LPAR_RESET, CLIENT), Status::Success);
+    assert_eq!(world.close(handle), Status::Success);
+    // All but the last slot is behind its first pass.
+    let handle = world.open(CLIENT, 0, 4 * BLOCK - 1);
+    for block in 0..4 {
+        assert_eq!(enter(&world, block * BLOCK, entry), Status::Success);
+    }
+    for _ in 0..20 {
+        let _ = pending();
+    }
+    assert_eq!(pending(), 4 + 1);
+    assert_eq!(world.close(handle), Status::Success);
+}

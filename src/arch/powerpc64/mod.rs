@@ -27,18 +27,18 @@ pub fn time_base() -> u64 {
     spr::TB.read()
 }
 
-/// One turn of a spin loop: low SMT priority while the core has others to run, then medium again. (What
+/// One turn of a spin loop: low SMT priority while the core has others to run, then what it was. (What
 /// `core::hint::spin_loop` does on POWER is nothing.)
+///
+/// What it was is the guest's own in a hypercall, which goes back to it without another look: PPR is a register
+/// that no call is to change. `or 1,1,1` sets the priority in it to low, `mtspr` puts all of it back.
 #[inline]
 pub fn relax() {
-    // SAFETY: `or 1,1,1` and `or 2,2,2` only hint at the thread's priority.
+    // SAFETY: changes the thread's priority, and puts it back.
     unsafe {
-        asm!(
-            "or 1, 1, 1",
-            "or 2, 2, 2",
-            options(nomem, nostack, preserves_flags)
-        )
-    };
+        asm!("mfspr {ppr}, 896", "or 1, 1, 1", "mtspr 896, {ppr}", ppr = out(reg) _,
+            options(nomem, nostack, preserves_flags));
+    }
 }
 
 /// Waits until the time base has come to `until`, at low SMT priority. The priority is set once, before and
