@@ -134,7 +134,7 @@ impl<'m> Table<'m> {
         Self {
             lpid,
             format,
-            order: Steady::new(order.0 as u64),
+            order: Steady::new(u64::from(order.0)),
             slots: Steady::new(order.slots()),
             hpt,
             view,
