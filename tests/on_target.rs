@@ -8,13 +8,16 @@
 //! `--nocapture` shows the machines' logs as they come.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use libtest_mimic::{Arguments, Failed, Trial};
 use realhpt_qemu::cli::{Replay, Roundtrip, Sequence};
-use realhpt_qemu::images::{GUESTS, HYPERVISOR, Images};
+use realhpt_qemu::exchange::Job;
+use realhpt_qemu::images::{GUESTS, Guest, HYPERVISOR, Images};
 use realhpt_qemu::log::Frame;
 use realhpt_qemu::machine::Kind;
 use realhpt_qemu::manifest::{Manifest, Partition};
@@ -26,7 +29,7 @@ use realhpt_qemu::tables::formats::Format;
 use realhpt_qemu::terminal::Terminal;
 use realhpt_qemu::verdict::Case;
 use realhpt_qemu::{roundtrip, setup, workspace};
-use realhpt_suite::{CASES, order, partition};
+use realhpt_suite::{CASES, order, partition, stress as stressing};
 
 /// Package of the suite.
 const PACKAGE: &str = "realhpt-suite";
@@ -70,6 +73,9 @@ fn main() -> ExitCode {
         }
         let name = format!("{}::suite_keeps_its_plan", machine.name());
         trials.push(Trial::test(name, move || run.plan()));
+        let (show, built) = (arguments.nocapture, Arc::clone(&images));
+        let name = format!("{}::stress", machine.name());
+        trials.push(Trial::test(name, move || stress(machine, show, &built)));
         for (table, order) in TABLES {
             let images = Arc::clone(&images);
             let stem = table.rsplit('/').next().unwrap_or(table);
@@ -189,6 +195,7 @@ impl Run {
             image: &images.path(IMAGE),
             manifest: &manifest,
             cpus: CPUS,
+            job: None,
             patience: Patience::of(PATIENCE),
         };
         let mut reported = Reported::default();
@@ -234,45 +241,155 @@ impl Reported {
     }
 }
 
-/// The suite's partitions: the one that runs the cases, and those it does them to.
-fn manifest(images: &Images) -> anyhow::Result<Manifest> {
-    let guest = images.guest(GUEST)?;
-    let client = |lpid: u64, label: &str| -> anyhow::Result<Partition> {
-        Ok(Partition {
-            lpid: u32::try_from(lpid)?,
-            label: label.to_owned(),
-            memory: 64 << 20,
-            regions: Vec::new(),
-            order: order::FIRST,
-            max_order: (lpid == partition::VICTIM).then_some(order::LARGEST),
-            privileges: Vec::new(),
-            guest: Some(guest.clone()),
-            start: false,
-            console: false,
-            window: None,
-            vcpus: 1,
-            pin: None,
-        })
-    };
-    let suite = Partition {
+/// A partition that waits to be started.
+fn client(lpid: u64, label: &str, guest: &Guest) -> anyhow::Result<Partition> {
+    Ok(Partition {
+        lpid: u32::try_from(lpid)?,
+        label: label.to_owned(),
+        memory: 64 << 20,
+        regions: Vec::new(),
+        order: order::FIRST,
+        max_order: None,
+        privileges: Vec::new(),
+        guest: Some(guest.clone()),
+        start: false,
+        console: false,
+        window: None,
+        vcpus: 1,
+        pin: None,
+    })
+}
+
+/// The partition, as the one that does all this and reports.
+fn reporting(partition: Partition) -> Partition {
+    Partition {
         privileges: vec!["control".to_owned(), "report".to_owned()],
         start: true,
         console: true,
         window: Some(16 << 20),
+        ..partition
+    }
+}
+
+/// The suite's partitions: the one that runs the cases, and those it does them to.
+fn manifest(images: &Images) -> anyhow::Result<Manifest> {
+    let guest = images.guest(GUEST)?;
+    let client = |lpid: u64, label: &str| client(lpid, label, &guest);
+    let suite = Partition {
         vcpus: 2,
-        ..client(partition::SUITE, "suite")?
+        ..reporting(client(partition::SUITE, "suite")?)
     };
     let empty = Partition {
         guest: None,
         ..client(partition::EMPTY, "empty")?
     };
+    let victim = Partition {
+        max_order: Some(order::LARGEST),
+        ..client(partition::VICTIM, "victim")?
+    };
+    // The others run wherever there is room.
+    let ruin = Partition {
+        pin: Some(1),
+        ..client(partition::RUIN, "ruin")?
+    };
     Ok(Manifest::new(vec![
         suite,
         client(partition::CLIENT, "client")?,
-        client(partition::VICTIM, "victim")?,
-        client(partition::RUIN, "ruin")?,
+        victim,
+        ruin,
         empty,
     ]))
+}
+
+/// CPUs of the machine that the stress runs on.
+const STRESS_CPUS: u32 = 4;
+/// What a run of the stress makes if nobody says otherwise, and what says otherwise: how many operations, and the
+/// seed.
+const STRESS_OPERATIONS: u64 = 40_000;
+const STRESS_SEED: u64 = 1;
+const OPERATIONS_VARIABLE: &str = "REALHPT_STRESS_OPERATIONS";
+const SEED_VARIABLE: &str = "REALHPT_STRESS_SEED";
+/// Operations that a busy host makes in a second, at least.
+const SLOW: u64 = 200;
+
+/// The stress on one machine. The vCPUs' turns are not the same twice, even with one seed.
+fn stress(machine: Kind, show: bool, images: &Built) -> Result<(), Failed> {
+    let images = images.get()?;
+    let report = run_stress(machine, show, images).map_err(|error| format!("{error:#}"))?;
+    let mut names: Vec<&str> = report.cases.iter().map(|case| case.name.as_str()).collect();
+    names.sort_unstable();
+    let mut planned = stressing::case::ALL.to_vec();
+    planned.sort_unstable();
+    if report.passed() && names == planned {
+        return Ok(());
+    }
+    let complaints = report.complaints.join("\n");
+    Err(format!("{complaints}\n{}", report.tails).into())
+}
+
+fn run_stress(machine: Kind, show: bool, images: &Images) -> anyhow::Result<suite::Report> {
+    let operations = number_in(OPERATIONS_VARIABLE)?.unwrap_or(STRESS_OPERATIONS);
+    let seed = number_in(SEED_VARIABLE)?.unwrap_or(STRESS_SEED);
+    println!(
+        "{}::stress: {OPERATIONS_VARIABLE}={operations} {SEED_VARIABLE}={seed}",
+        machine.name()
+    );
+    let guest = images.guest(GUEST)?;
+    let client = |lpid: u64, label: &str| client(lpid, label, &guest);
+    let controller = u32::try_from(stressing::partition::CONTROLLER)?;
+    let workers = u32::try_from(stressing::partition::WORKERS)?;
+    let mut manifest = Manifest::new(vec![
+        Partition {
+            vcpus: stressing::CONTROLLERS,
+            ..reporting(client(stressing::partition::CONTROLLER, "controller")?)
+        },
+        Partition {
+            vcpus: u32::try_from(stressing::WORKERS)?,
+            ..client(stressing::partition::WORKERS, "workers")?
+        },
+        Partition {
+            guest: None,
+            ..client(stressing::partition::RESTORED, "restored")?
+        },
+    ]);
+    manifest.share_window(workers, controller);
+    let parameters: Vec<u8> = [operations, seed]
+        .into_iter()
+        .flat_map(u64::to_be_bytes)
+        .collect();
+    let job = Job {
+        job: stressing::JOB,
+        target: workers,
+        argument: 0,
+        sections: &[parameters],
+    };
+    let patience = Patience {
+        silence: Some(Duration::from_secs(300)),
+        total: Some(PATIENCE + Duration::from_secs(operations / SLOW)),
+    };
+    let suite = Suite {
+        machine,
+        image: &images.path(IMAGE),
+        manifest: &manifest,
+        cpus: STRESS_CPUS,
+        job: Some((controller, job)),
+        patience,
+    };
+    suite::run(&suite, &mut |frame, _| {
+        if show {
+            println!("{}: {}", machine.name(), frame.line());
+        }
+    })
+}
+
+/// The number in an environment variable, if it is set.
+fn number_in(variable: &str) -> anyhow::Result<Option<u64>> {
+    match env::var(variable) {
+        Ok(text) => Ok(Some(text.parse().with_context(|| {
+            format!("{variable} is {text}, which is no number")
+        })?)),
+        Err(_) => Ok(None),
+    }
 }
 
 /// The runner's `roundtrip` of a real table, on one machine.

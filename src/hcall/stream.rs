@@ -102,16 +102,20 @@ fn try_open<M: Machine>(call: &mut Call<'_, '_, M>) -> Result<(), Status> {
         }
         // Refused at once while the partition runs, and again at each write.
         drop(target.control().begin_write()?);
-        let mut slot = target.writer().lock();
-        if slot.owner.is_some() && slot.generation == generation {
-            return Err(Status::Resource);
-        }
-        slot.owner = Some(call.own_lpid());
-        slot.serial += 1;
-        slot.generation = generation;
-        slot.writer.restart();
+        let serial = {
+            let mut slot = target.writer_slot().lock();
+            if slot.owner.is_some() && slot.generation == generation {
+                return Err(Status::Resource);
+            }
+            slot.owner = Some(call.own_lpid());
+            slot.serial += 1;
+            slot.generation = generation;
+            slot.serial
+        };
+        // A call by the handle before may still be under way.
+        target.writer().lock().restart();
         Handle {
-            serial: slot.serial,
+            serial,
             lpid,
             slot: WRITER,
         }
@@ -174,11 +178,14 @@ fn try_write<M: Machine>(call: &mut Call<'_, '_, M>) -> Result<(), Status> {
     if handle.slot != WRITER {
         return Err(Status::Parameter);
     }
-    let mut slot = target.writer().try_lock().ok_or(Status::Busy)?;
-    if slot.owner != Some(call.own_lpid()) || slot.serial != handle.serial {
+    let slot = target.writer_slot().lock();
+    if !slot.is_of(call.own_lpid(), handle.serial) {
         return Err(Status::Parameter);
     }
-    if slot.generation != target.control().generation() {
+    let generation = slot.generation;
+    let mut writer = target.writer().try_lock().ok_or(Status::Busy)?;
+    drop(slot);
+    if generation != target.control().generation() {
         return Err(Status::Closed);
     }
     if length < RECORD_HEADER {
@@ -186,16 +193,14 @@ fn try_write<M: Machine>(call: &mut Call<'_, '_, M>) -> Result<(), Status> {
     }
     let buffer = buffer?;
     let writing = target.control().begin_write()?;
-    // Replaced in between: from here on it cannot be.
-    if slot.generation != target.control().generation() {
+    if generation != target.control().generation() {
+        // A reset or a resize came in between. From here on none can begin.
         return Err(Status::Closed);
     }
     let regions = &target.description().regions;
-    let written = slot
-        .writer
-        .write(&call.system.machine, target.table(), regions, buffer);
+    let written = writer.write(&call.system.machine, target.table(), regions, buffer);
     drop(writing);
-    drop(slot);
+    drop(writer);
     call.put(0, written.consumed);
     call.put(1, written.refused.map_or(u64::MAX, |bad| bad.index()));
     if written.refused.is_some() {
@@ -221,12 +226,13 @@ fn try_close<M: Machine>(call: &Call<'_, '_, M>) -> Result<(), Status> {
             call.own_lpid(),
         )?);
     }
-    let mut slot = target.writer().try_lock().ok_or(Status::Busy)?;
-    if slot.owner != Some(call.own_lpid()) || slot.serial != handle.serial {
+    let mut slot = target.writer_slot().lock();
+    if !slot.is_of(call.own_lpid(), handle.serial) {
         return Err(Status::Parameter);
     }
+    let writer = target.writer().try_lock().ok_or(Status::Busy)?;
     slot.owner = None;
-    if slot.writer.is_inside_record() {
+    if writer.is_inside_record() {
         Err(Status::Partial)
     } else {
         Ok(())
@@ -244,9 +250,9 @@ fn try_stat<M: Machine>(call: &mut Call<'_, '_, M>) -> Result<(), Status> {
     let (readers, pending) = target
         .readers()
         .open_and_pending(target.tables(), generation);
-    let writer = target.writer().lock();
-    let writers = u64::from(writer.owner.is_some() && writer.generation == generation);
-    drop(writer);
+    let slot = target.writer_slot().lock();
+    let writers = u64::from(slot.owner.is_some() && slot.generation == generation);
+    drop(slot);
     let results = [
         ABI_VERSION,
         u64::from(target.table().order().raw()),

@@ -15,8 +15,7 @@
 //! A write to the table (restore, reset, a call by proxy) registers itself with [`Control::begin_write`] and
 //! is refused while the partition runs or a vCPU is still inside; start and resume are refused while a write is
 //! in flight. Both are decided under one lock, so there is no moment between check and act. A piece of a pause
-//! registers itself the same way: else the partition could run, and be paused by someone else, between what the
-//! piece has seen and what it notes.
+//! registers itself the same way: it reads the table that a reset or a call by proxy could replace.
 //!
 //! # Translations on other CPUs
 //! `seen` are the CPUs that may remember translations of the partition. Where no instruction reaches them all
@@ -64,18 +63,27 @@ enum Holder {
     Proxy,
 }
 
+/// A partition that does not run, and of which no vCPU is inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Still {
+    /// How far it has been quieted.
+    pub quiet: Quiet,
+    /// Tells this standstill from later ones: another caller may have let it run and paused it again meanwhile.
+    starts: u64,
+}
+
 #[derive(Debug)]
 struct Inner {
     state: State,
     quiet: Quiet,
+    /// How often it or one of its vCPUs was set going.
+    starts: u64,
     vcpus: Vcpus,
     holder: Holder,
     /// Writes in flight.
     writes: u32,
     exit_code: u64,
     generation: u64,
-    /// How often it or one of its vCPUs was started or resumed.
-    starts: u64,
     /// Where a reset goes on, while one is under way.
     reset_at: Option<u64>,
     /// CPUs that may remember translations of the partition.
@@ -134,12 +142,12 @@ impl Control {
             inner: Mutex::new(Inner {
                 state: State::Stopped,
                 quiet: Quiet::No,
+                starts: 0,
                 vcpus: Vcpus::new(vcpus),
                 holder: Holder::Nobody,
                 writes: 0,
                 exit_code: 0,
                 generation: 1,
-                starts: 0,
                 reset_at: None,
                 seen: 0,
             }),
@@ -164,16 +172,17 @@ impl Control {
         self.inner.lock().exit_code
     }
 
+    /// How often it or one of its vCPUs was set going: if it is the same before and after a look at several of them,
+    /// none that was seen at rest was set going by one that came to rest before it was looked at.
+    #[must_use]
+    pub fn starts(&self) -> u64 {
+        self.inner.lock().starts
+    }
+
     /// The generation of its table: another one after each reset and each replacement.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.inner.lock().generation
-    }
-
-    /// How often it or one of its vCPUs was started or resumed.
-    #[must_use]
-    pub fn starts(&self) -> u64 {
-        self.inner.lock().starts
     }
 
     /// What one of its vCPUs could do with a turn.
@@ -239,8 +248,8 @@ impl Control {
     /// [`Status::Parameter`] if there is no such vCPU, [`Status::Busy`] if it runs already.
     pub fn start_vcpu(&self, vcpu: usize, start: Start) -> Result<(), Status> {
         let mut inner = self.inner.lock();
-        let started = inner.vcpus.start(vcpu, start);
         inner.starts += 1;
+        let started = inner.vcpus.start(vcpu, start);
         drop(inner);
         started.map_err(|not| match not {
             NotStarted::Unknown => Status::Parameter,
@@ -282,18 +291,19 @@ impl Control {
         prepare()?;
         inner.vcpus.reset();
         let _ = inner.vcpus.start(0, start);
-        (inner.state, inner.quiet) = (State::Running, Quiet::No);
         inner.starts += 1;
+        (inner.state, inner.quiet) = (State::Running, Quiet::No);
         Ok(())
     }
 
     /// Takes a running partition out of its turns, nothing for one that does not run; how far it has been
-    /// quieted since it ran, and that it stays so. While vCPUs are inside their CPUs are kicked.
+    /// quieted since it ran, and that its table stays the same meanwhile. While vCPUs are inside their CPUs are
+    /// kicked.
     ///
     /// # Errors
     /// [`Status::Continue`] while a vCPU is still to leave its CPU, or the partition is held; [`Status::Busy`]
     /// while it is being reset.
-    pub fn pause<M: Machine>(&self, machine: &M) -> Result<(Quiet, Writing<'_>), Status> {
+    pub fn pause<M: Machine>(&self, machine: &M) -> Result<(Still, Writing<'_>), Status> {
         let mut inner = self.inner.lock();
         if inner.state == State::Running {
             inner.state = State::Paused;
@@ -302,21 +312,26 @@ impl Control {
             return Err(Status::Busy);
         }
         let inside = inner.vcpus.inside_but(None);
-        if inside == 0 && inner.holder == Holder::Nobody {
+        let still = Still {
+            quiet: inner.quiet,
+            starts: inner.starts,
+        };
+        // A call by proxy may be replacing the table.
+        let held = inner.holder != Holder::Nobody;
+        if inside == 0 && !held {
             inner.writes += 1;
-            let quiet = inner.quiet;
             drop(inner);
-            return Ok((quiet, Writing(self)));
+            return Ok((still, Writing(self)));
         }
         drop(inner);
         kick(machine, inside);
         Err(Status::Continue)
     }
 
-    /// Notes how far a partition that does not run has been quieted.
-    pub fn set_quiet(&self, quiet: Quiet) {
+    /// Notes how far a partition has been quieted, if it has stood still since.
+    pub fn set_quiet(&self, still: Still, quiet: Quiet) {
         let mut inner = self.inner.lock();
-        if inner.state != State::Running {
+        if inner.starts == still.starts {
             inner.quiet = quiet;
         }
     }
@@ -330,16 +345,18 @@ impl Control {
         if inner.state != State::Paused || inner.is_taken() {
             return Err(Status::Busy);
         }
-        (inner.state, inner.quiet) = (State::Running, Quiet::No);
         inner.starts += 1;
+        (inner.state, inner.quiet) = (State::Running, Quiet::No);
         Ok(())
     }
 
     /// Ends a partition that cannot or will not go on.
     pub fn halt<M: Machine>(&self, machine: &M, code: u64) {
         let mut inner = self.inner.lock();
-        inner.state = State::Halted;
-        inner.exit_code = code;
+        // Another vCPU may come to an end before it is out: the first one says how it was.
+        if inner.state != State::Halted {
+            (inner.state, inner.exit_code) = (State::Halted, code);
+        }
         let inside = inner.vcpus.inside_but(None);
         drop(inner);
         kick(machine, inside);
@@ -506,13 +523,55 @@ mod tests {
         assert!(!control.stays(0));
         assert_eq!(control.begin_write().unwrap_err(), Status::Busy);
         control.leave(0, Left::Preempted);
-        assert_eq!(control.pause(&machine).unwrap().0, Quiet::No);
+        assert_eq!(control.pause(&machine).unwrap().0.quiet, Quiet::No);
         assert_eq!(control.dispatch(0, 0), None);
         let writing = control.begin_write().unwrap();
         assert_eq!(control.resume(), Err(Status::Busy));
         drop(writing);
         assert_eq!(control.resume(), Ok(()));
         assert_eq!(control.resume(), Err(Status::Busy));
+    }
+
+    /// One vCPU of a control partition pauses it, another one lets it run and pauses it again meanwhile.
+    #[test]
+    fn what_was_quieted_before_it_ran_again_does_not_count() {
+        let (control, machine) = (Control::new(1), Recording::new(0));
+        assert_eq!(control.start(START, || Ok(())), Ok(()));
+        let (early, _) = control.pause(&machine).unwrap();
+        assert_eq!(control.resume(), Ok(()));
+        let (late, _) = control.pause(&machine).unwrap();
+        control.set_quiet(early, Quiet::Yes);
+        assert_eq!(control.pause(&machine).unwrap().0.quiet, Quiet::No);
+        control.set_quiet(late, Quiet::Below(64));
+        assert_eq!(control.pause(&machine).unwrap().0.quiet, Quiet::Below(64));
+    }
+
+    #[test]
+    fn the_first_end_is_the_end() {
+        let (control, machine) = (Control::new(2), Recording::new(0));
+        assert_eq!(control.start(START, || Ok(())), Ok(()));
+        assert_eq!(control.start_vcpu(1, START), Ok(()));
+        assert!(control.dispatch(0, 0).is_some() && control.dispatch(1, 1).is_some());
+        control.halt(&machine, 5);
+        control.halt(&machine, 7);
+        control.leave(0, Left::Preempted);
+        assert_eq!(control.state(), State::Running, "one is still to leave");
+        control.leave(1, Left::Preempted);
+        assert_eq!((control.state(), control.exit_code()), (State::Halted, 5));
+    }
+
+    #[test]
+    fn a_vcpu_that_is_handed_over_to_is_counted() {
+        let control = Control::new(2);
+        assert_eq!(control.start(START, || Ok(())), Ok(()));
+        assert!(control.dispatch(0, 0).is_some());
+        let before = control.starts();
+        assert_eq!(control.readiness(1), Readiness::Out);
+        assert_eq!(control.start_vcpu(1, START), Ok(()));
+        control.leave(0, Left::Stopped);
+        // Both were seen at rest, and yet one has work.
+        assert_eq!(control.readiness(0), Readiness::Out);
+        assert_ne!(control.starts(), before);
     }
 
     #[test]
@@ -617,7 +676,7 @@ mod tests {
             assert!(control.dispatch(0, cpu).is_some());
             control.leave(0, Left::Preempted);
         }
-        assert_eq!(control.pause(&machine).unwrap().0, Quiet::No);
+        assert_eq!(control.pause(&machine).unwrap().0.quiet, Quiet::No);
         machine.record();
         assert!(!control.forget(&machine, lpid, 0), "CPU 2 has not");
         assert_eq!(machine.recorded(), [Event::FlushLpid(lpid), Event::Kick(2)]);

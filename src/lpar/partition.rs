@@ -33,13 +33,19 @@ pub struct Description<'a> {
     pub vcpus: usize,
 }
 
-/// The one writer a table can have.
+/// The one writer a table can have: whose it is.
 #[derive(Debug)]
 pub(crate) struct WriterSlot {
     pub(crate) owner: Option<Lpid>,
     pub(crate) serial: u64,
     pub(crate) generation: u64,
-    pub(crate) writer: Writer,
+}
+
+impl WriterSlot {
+    /// Whether this use of the slot is the owner's.
+    pub(crate) fn is_of(&self, owner: Lpid, serial: u64) -> bool {
+        self.owner == Some(owner) && self.serial == serial
+    }
 }
 
 /// A partition.
@@ -48,7 +54,10 @@ pub struct Partition<'m> {
     description: Description<'m>,
     tables: Tables<'m>,
     readers: Readers<'m>,
-    writer: Mutex<WriterSlot>,
+    /// Held for a moment, by whoever wants to know or changes whose the writer is.
+    writer_slot: Mutex<WriterSlot>,
+    /// Held by the one call that uses the writer, for all its time. Nobody waits for it while it holds the slot.
+    writer: Mutex<Writer>,
     control: Control,
     resize: Resize,
     /// Where H_CLEAR_HPT goes on.
@@ -68,12 +77,12 @@ impl<'m> Partition<'m> {
         Self {
             tables,
             readers: Readers::new(marks.map(|marks| marks.words())),
-            writer: Mutex::new(WriterSlot {
+            writer_slot: Mutex::new(WriterSlot {
                 owner: None,
                 serial: 0,
                 generation: 0,
-                writer: Writer::new(),
             }),
+            writer: Mutex::new(Writer::new()),
             control: Control::new(description.vcpus),
             resize: Resize::new(),
             clearing: Mutex::new(0),
@@ -113,7 +122,11 @@ impl<'m> Partition<'m> {
         &self.readers
     }
 
-    pub(crate) const fn writer(&self) -> &Mutex<WriterSlot> {
+    pub(crate) const fn writer_slot(&self) -> &Mutex<WriterSlot> {
+        &self.writer_slot
+    }
+
+    pub(crate) const fn writer(&self) -> &Mutex<Writer> {
         &self.writer
     }
 
@@ -173,22 +186,22 @@ impl<'m> Partition<'m> {
     /// [`Status::Continue`] when there is more to do, or to wait for; [`Status::Busy`] while it is being reset.
     pub fn pause<M: Machine>(&self, machine: &M, cpu: usize) -> Result<(), Status> {
         let lpid = self.description.lpid;
-        let (quiet, _resumed_by_nobody) = self.control.pause(machine)?;
-        let from = match quiet {
+        let (still, _same_table) = self.control.pause(machine)?;
+        let from = match still.quiet {
             Quiet::No if self.control.forget(machine, lpid, cpu) => 0,
             Quiet::Told if self.control.has_forgotten(machine) => 0,
             Quiet::No | Quiet::Told => {
-                self.control.set_quiet(Quiet::Told);
+                self.control.set_quiet(still, Quiet::Told);
                 return Err(Status::Continue);
             }
             Quiet::Below(slot) => slot,
             Quiet::Yes => self.table().order().slots(),
         };
         if let Some(reached) = self.merge(from) {
-            self.control.set_quiet(Quiet::Below(reached));
+            self.control.set_quiet(still, Quiet::Below(reached));
             return Err(Status::Continue);
         }
-        self.control.set_quiet(Quiet::Yes);
+        self.control.set_quiet(still, Quiet::Yes);
         if self.readers.share_out(&self.tables) {
             Ok(())
         } else {
@@ -256,9 +269,9 @@ impl<'m> Partition<'m> {
     /// Closes the streams over this table that `owner` has open: it has stopped.
     pub(super) fn close_streams_of(&self, owner: Lpid) {
         self.readers.close_all_of(&self.tables, owner);
-        let mut writer = self.writer.lock();
-        if writer.owner == Some(owner) {
-            writer.owner = None;
+        let mut slot = self.writer_slot.lock();
+        if slot.owner == Some(owner) {
+            slot.owner = None;
         }
     }
 

@@ -14,6 +14,7 @@
 //! * A pass begun after the partition was paused is exact.
 
 pub(crate) mod follower;
+mod marks;
 pub mod reader;
 pub mod readers;
 pub mod record;

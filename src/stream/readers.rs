@@ -15,6 +15,7 @@
 //!   stops inside.
 //! * `count` is the number of a reader's marks: kept up to date, never counted over the table.
 
+use super::marks::{OwnMarks, below};
 use crate::addr::Lpid;
 use crate::hcall::abi::OpenFlags;
 use crate::sync::{AtomicU64, Mutex, Ordering};
@@ -50,13 +51,6 @@ const ROUND_BLOCKS: u64 = 1024;
 const ROUND_BUSY: u64 = 2;
 /// Blocks that an open takes marks from, at most.
 const OPEN_BUSY: usize = 4;
-
-/// Doublewords of a reader's own marks; only touched under the lock, so relaxed loads and stores do.
-#[derive(Clone, Copy, Debug)]
-struct OwnMarks<'m> {
-    leaf: &'m [AtomicU64],
-    summary: &'m [AtomicU64],
-}
 
 /// One reader.
 #[derive(Debug)]
@@ -434,66 +428,6 @@ impl ReaderSlot<'_> {
 fn from(summary: &[AtomicU64], block: u64) -> impl Iterator<Item = u64> {
     let rest = summary.get(index(block)..).unwrap_or_default();
     rest.iter().map(|words| words.load(Ordering::Relaxed))
-}
-
-/// The bits of word number `word` whose slots are below `end`.
-fn below(word: u64, end: u64) -> u64 {
-    match end.saturating_sub(word * WORD) {
-        0 => 0,
-        slots @ 1..WORD => (1 << slots) - 1,
-        _ => !0,
-    }
-}
-
-impl OwnMarks<'_> {
-    fn summary(&self, block: u64) -> u64 {
-        self.summary
-            .get(index(block))
-            .map_or(0, |summary| summary.load(Ordering::Relaxed))
-    }
-
-    fn set_summary(&self, block: u64, words: u64) {
-        if let Some(summary) = self.summary.get(index(block)) {
-            summary.store(words, Ordering::Relaxed);
-        }
-    }
-
-    fn leaf(&self, word: u64) -> u64 {
-        if self.summary(word / WORD) >> (word % WORD) & 1 == 0 {
-            return 0;
-        }
-        self.leaf
-            .get(index(word))
-            .map_or(0, |leaf| leaf.load(Ordering::Relaxed))
-    }
-
-    fn set_leaf(&self, word: u64, marks: u64) {
-        let (block, bit) = (word / WORD, 1 << (word % WORD));
-        if let Some(leaf) = self.leaf.get(index(word)) {
-            leaf.store(marks, Ordering::Relaxed);
-        }
-        let words = self.summary(block);
-        self.set_summary(
-            block,
-            if marks == 0 {
-                words & !bit
-            } else {
-                words | bit
-            },
-        );
-    }
-
-    /// Drops the marks of a block.
-    fn forget(&self, block: u64) {
-        self.set_summary(block, 0);
-    }
-
-    /// Adds marks; how many of them are new.
-    fn add(&self, word: u64, marks: u64) -> u64 {
-        let had = self.leaf(word);
-        self.set_leaf(word, had | marks);
-        u64::from((marks & !had).count_ones())
-    }
 }
 
 impl<'m> InUse<'_, 'm> {

@@ -123,7 +123,7 @@ pub struct Table<'m> {
 
 impl<'m> Table<'m> {
     /// An empty table of this order at the beginning of a zeroed area.
-    pub(super) const fn new(lpid: Lpid, format: Format, order: Order, area: Area<'m>) -> Self {
+    pub(super) fn new(lpid: Lpid, format: Format, order: Order, area: Area<'m>) -> Self {
         let Area {
             hpt,
             view,
@@ -134,7 +134,7 @@ impl<'m> Table<'m> {
         Self {
             lpid,
             format,
-            order: Steady::new(order.0 as u64),
+            order: Steady::new(u64::from(order.0)),
             slots: Steady::new(order.slots()),
             hpt,
             view,

@@ -5,6 +5,7 @@
 
 use realhpt::arch::Machine as _;
 use realhpt::arch::powerpc64::{context, isync, set_lpidr, spr, time_base, wait_until};
+use realhpt::hcall::abi::State;
 use realhpt::hcall::{self, Next, Seat};
 use realhpt::lpar::Partition;
 use realhpt::lpar::control::Start;
@@ -143,16 +144,13 @@ impl<'r, E: Extension> Run<'r, E> {
             if self.number == BOOT_CPU {
                 opal::poll_events();
             }
-            let starts = machine.starts();
-            let readiness = |seat| self.seats.readiness(machine, seat, self.number);
-            match schedule::next(last, self.seats.count(), readiness) {
+            match self.next(last) {
                 Turn::Run(seat) => last = seat,
                 Turn::Rest(seat) => {
                     rest();
                     last = seat;
                 }
-                // Who is started by another that then stops may have been looked at before, and the other after.
-                Turn::Nobody if self.number == BOOT_CPU && machine.starts() == starts => {
+                Turn::Nobody if self.number == BOOT_CPU && self.nobody_is_left(last) => {
                     defmt::error!("no partition can run");
                     end::fail()
                 }
@@ -163,6 +161,23 @@ impl<'r, E: Extension> Run<'r, E> {
             }
             self.turn(last);
         }
+    }
+
+    /// Whose turn it is here.
+    fn next(&self, last: usize) -> Turn {
+        let readiness = |seat| self.seats.readiness(&self.board.machine, seat, self.number);
+        schedule::next(last, self.seats.count(), readiness)
+    }
+
+    /// Whether it is sure that nobody can run any more. The vCPUs are looked at one after the other: one that sets
+    /// another one going and then stops may be seen in neither.
+    fn nobody_is_left(&self, last: usize) -> bool {
+        let starts = || {
+            let partitions = self.board.machine.partitions().iter();
+            partitions.fold(0_u64, |all, partition| all + partition.control().starts())
+        };
+        let before = starts();
+        self.next(last) == Turn::Nobody && starts() == before
     }
 
     /// Makes the vCPU's state that of the processor.
@@ -242,7 +257,11 @@ impl<'r, E: Extension> Run<'r, E> {
             }
         };
         self.save(seat);
-        machine.leave(partition, number, left);
+        control.leave(number, left);
+        if control.state() == State::Halted {
+            // The last one is out. What its partition opened beside the end of another vCPU is still open.
+            machine.close_streams_of(lpid);
+        }
     }
 }
 

@@ -31,7 +31,7 @@ pub fn run(terminal: &Terminal, arguments: &Boot) -> Result<bool> {
         kind: arguments.machine,
         image: &images.path(HYPERVISOR),
         manifest: &manifest,
-        cpus: 1,
+        cpus: arguments.cpus,
         count_instructions: false,
     };
     manifest.show(terminal);

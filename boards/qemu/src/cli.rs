@@ -72,6 +72,9 @@ pub struct Roundtrip {
     /// The machine to run on.
     #[arg(long, value_enum, default_value = "powernv9")]
     pub machine: Kind,
+    /// How many CPUs the machine has.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub cpus: u32,
     /// Writes the first pass that was read back to this file.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -127,6 +130,9 @@ pub struct Boot {
     /// The machine to run on.
     #[arg(long, value_enum, default_value = "powernv9")]
     pub machine: Kind,
+    /// How many CPUs the machine has.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub cpus: u32,
 }
 
 /// What `bench` takes.
@@ -150,6 +156,7 @@ impl Default for Roundtrip {
             format: None,
             order: None,
             machine: Kind::Powernv9,
+            cpus: 1,
             out: None,
             out_format: None,
             timeout: Duration::from_secs(300),

@@ -126,13 +126,18 @@ pub struct Window {
 #[derive(Clone, Debug)]
 pub struct Manifest {
     partitions: Vec<Partition>,
+    /// Partitions that see another one's window, and whose.
+    guests: Vec<(u32, u32)>,
 }
 
 impl Manifest {
     /// The partitions given.
     #[must_use]
     pub fn new(partitions: Vec<Partition>) -> Self {
-        Self { partitions }
+        Self {
+            partitions,
+            guests: Vec::new(),
+        }
     }
 
     /// The default partitions, with their guests out of `images`.
@@ -157,9 +162,13 @@ impl Manifest {
                 pin: None,
             })
         };
-        Ok(Self {
-            partitions: PARTITIONS.iter().map(partition).collect::<Result<_>>()?,
-        })
+        let partitions = PARTITIONS.iter().map(partition).collect::<Result<_>>()?;
+        Ok(Self::new(partitions))
+    }
+
+    /// Lets partition `lpid`, which has no window of its own, see that of `owner`.
+    pub fn share_window(&mut self, lpid: u32, owner: u32) {
+        self.guests.push((lpid, owner));
     }
 
     /// The partitions, in the order they are described in.
@@ -229,11 +238,13 @@ impl Manifest {
         places
     }
 
-    /// Where the window of partition `lpid` stands.
+    /// Where the window of partition `lpid` stands, its own or another's that it sees.
     ///
     /// # Errors
     /// If it has none.
     pub fn window(&self, lpid: u32) -> Result<Window> {
+        let shared = self.guests.iter().find(|(guest, _)| *guest == lpid);
+        let lpid = shared.map_or(lpid, |&(_, owner)| owner);
         let mut host = self.ram() - self.windows_size();
         for partition in &self.partitions {
             let Some(size) = partition.window else {
@@ -328,8 +339,7 @@ impl Manifest {
         if partition.start {
             fdt.property_null("start")?;
         }
-        if partition.window.is_some() {
-            let window = self.window(partition.lpid)?;
+        if let Ok(window) = self.window(partition.lpid) {
             fdt.property_array_u64("shared", &[window.host, window.size, WINDOW_GUEST_BASE])?;
         }
         if partition.console {
@@ -425,6 +435,18 @@ mod tests {
         assert!(end <= manifest.window(1).expect("a window").host);
         let fdt = manifest.to_fdt().expect("a tree");
         assert!(fdt.windows(7).any(|bytes| bytes == b"memory\0"));
+    }
+
+    #[test]
+    fn a_window_can_be_seen_by_two() {
+        let mut manifest = Manifest::new(vec![partition(1, Some(MIB)), partition(2, None)]);
+        let ram = manifest.ram();
+        manifest.share_window(2, 1);
+        assert_eq!(
+            manifest.window(2).expect("a window"),
+            manifest.window(1).expect("a window")
+        );
+        assert_eq!(manifest.ram(), ram);
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub fn run(terminal: &Terminal, arguments: &Roundtrip) -> Result<bool> {
         kind: arguments.machine,
         image: &images.path(HYPERVISOR),
         manifest: &manifest,
-        cpus: 1,
+        cpus: arguments.cpus,
         count_instructions: false,
     };
     manifest.show(terminal);

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::exchange::{Exchange, Job};
 use crate::log::Frame;
 use crate::machine::{Kind, Settings};
 use crate::manifest::Manifest;
@@ -21,6 +22,8 @@ pub struct Suite<'a> {
     pub manifest: &'a Manifest,
     /// How many CPUs.
     pub cpus: u32,
+    /// What a partition finds in its window: its LPID and the job.
+    pub job: Option<(u32, Job<'a>)>,
     /// How long it may take.
     pub patience: Patience,
 }
@@ -62,7 +65,10 @@ pub fn run(suite: &Suite<'_>, show: &mut dyn FnMut(&Frame, Option<&Case>)) -> Re
         cpus: suite.cpus,
         count_instructions: false,
     };
-    let mut session = Session::start(&settings, |_| Ok(()))?;
+    let mut session = Session::start(&settings, |memory| match &suite.job {
+        Some((lpid, job)) => Exchange::map(memory, suite.manifest.window(*lpid)?)?.write(job),
+        None => Ok(()),
+    })?;
     let ended = session.run(suite.patience, &mut Show(show))?;
     Ok(Report {
         cases: session.verdict().cases().to_vec(),

@@ -8,6 +8,8 @@
 //! machine and shows each case by name.
 //!
 //! The names stand here once: the host makes its list of them, and the guest its table of functions.
+//!
+//! The same two programs make another run, the [`stress`].
 #![no_std]
 
 /// Calls a macro with the path of every case, `module::case`, in the order they run in.
@@ -180,6 +182,21 @@ pub mod raw {
     pub const POKE: u64 = 0xf204;
     /// r4 = RB: `ptesync; tlbie; eieio; tlbsync; ptesync`.
     pub const FLUSH: u64 = 0xf208;
+    /// r4 = LPID, r5 = slot: what is kept of the slot, of any partition. r4, r5 = the real entry's dwords, r6 = the
+    /// guest view of dword 1 as it stands (0 without an entry), r7 = [`bitmap`]. The engine's own word for it.
+    pub const LOOK: u64 = 0xf20c;
+
+    /// The slot's bits in the bitmaps.
+    pub mod bitmap {
+        /// In use or claimed.
+        pub const OCCUPIED: u64 = 1;
+        /// Hardware could still set an R or C that the guest view lacks.
+        pub const UNSETTLED: u64 = 2;
+        /// The summary has the word of that bit.
+        pub const UNSETTLED_SUMMARY: u64 = 4;
+        /// Changed since any reader looked.
+        pub const CHANGED: u64 = 8;
+    }
 }
 
 /// LPIDs of the suite's partitions.
@@ -247,7 +264,51 @@ pub mod job {
     /// Loads from a page until it has none, and ends.
     pub const WATCH_PAGE: u64 = 19;
     /// Resizes its own table, larger and smaller, and goes on in each.
-    pub const RESIZE: u64 = 19;
+    pub const RESIZE: u64 = 20;
     /// Clears its own table in real mode, and enters what it needs again.
-    pub const CLEAR: u64 = 20;
+    pub const CLEAR: u64 = 21;
+}
+
+/// The stress: many vCPUs at work on one table, with readers beside them.
+///
+/// A run of its own, on a machine with four CPUs. The host asks for it by a job in the window of the partition that
+/// reports; that of the workers is the same memory.
+pub mod stress {
+    /// The job, in the window's header. It is none of `realhpt_pseries::exchange::job`.
+    pub const JOB: u64 = 0x100;
+    /// Doublewords of the job's one section: how many operations, and where the random numbers begin.
+    pub mod parameter {
+        /// How many operations all workers make together.
+        pub const OPERATIONS: u64 = 0;
+        /// The seed, not 0.
+        pub const SEED: u64 = 1;
+    }
+    /// vCPUs of the partition that works.
+    pub const WORKERS: usize = 4;
+    /// vCPUs of the partition that reads, rewrites, restores and reports.
+    pub const CONTROLLERS: u32 = 2;
+
+    /// LPIDs of its partitions.
+    pub mod partition {
+        /// Reads and controls the others, and reports.
+        pub const CONTROLLER: u64 = 1;
+        /// Its vCPUs work on its table.
+        pub const WORKERS: u64 = 2;
+        /// Never runs: its table is written again and again.
+        pub const RESTORED: u64 = 3;
+    }
+
+    /// What it reports, as cases.
+    pub mod case {
+        /// Every operation and access of the workers went as it must, and H_READ agrees with what they know.
+        pub const WORKERS: &str = "stress::workers";
+        /// After each pause every reader's copy is exact and agrees with what the workers know.
+        pub const READERS: &str = "stress::readers";
+        /// The real table, the guest view and the bitmaps agree with that.
+        pub const TABLE: &str = "stress::table";
+        /// The other partition's table came back as it was written.
+        pub const RESTORER: &str = "stress::restorer";
+        /// All of them.
+        pub const ALL: [&str; 4] = [WORKERS, READERS, TABLE, RESTORER];
+    }
 }

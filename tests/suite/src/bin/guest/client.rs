@@ -25,6 +25,7 @@ use crate::{
     bench::{Bench, POOL, load, store, store_real, try_load},
     cases::{enter::outside, faults, resize, switches},
     code,
+    random::Random,
     registers::{self, Sprs, State},
     stream::{READ, WRITE, first_pass, read_piece},
     trouble::{Must as _, Outcome, holds, refused, same},
@@ -434,21 +435,4 @@ fn random() -> Outcome {
         let _ = unsafe { code::execute(&words, arguments, msr) };
     }
     Ok(())
-}
-
-/// Numbers that look random and are the same each time.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        // xorshift64*.
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn word(&mut self) -> u32 {
-        (self.next() >> 32) as u32
-    }
 }

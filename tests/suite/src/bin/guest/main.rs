@@ -14,11 +14,15 @@ mod client;
 #[cfg(target_os = "none")]
 mod code;
 #[cfg(target_os = "none")]
+mod random;
+#[cfg(target_os = "none")]
 mod registers;
 #[cfg(target_os = "none")]
 mod run;
 #[cfg(target_os = "none")]
 mod stream;
+#[cfg(target_os = "none")]
+mod stress;
 #[cfg(target_os = "none")]
 mod trouble;
 

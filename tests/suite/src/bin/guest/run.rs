@@ -9,7 +9,7 @@ use realhpt_pseries::{abi::Privileges, cpu::Msr, guard, println, report, runtime
 
 use crate::{
     bench::Bench,
-    cases, client,
+    cases, client, stress,
     trouble::{Outcome, Trouble},
 };
 
@@ -27,6 +27,9 @@ realhpt_suite::cases!(table);
 
 /// The program, in whatever partition.
 pub(crate) fn main(runtime: &Runtime) -> u64 {
+    if let Some(code) = stress::main(runtime) {
+        return code;
+    }
     if !runtime.partition.privileges.contains(Privileges::REPORT) {
         return client::main(runtime);
     }

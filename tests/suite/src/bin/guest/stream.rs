@@ -2,7 +2,10 @@
 //!
 //! The records are taken apart here on their own, from DESIGN's description of the format.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::{
+    ops::Range,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use heapless::Vec;
 use realhpt_pseries::{
@@ -33,7 +36,7 @@ pub(crate) static READ: Buffer = Buffer::new();
 pub(crate) static WRITE: Buffer = Buffer::new();
 
 impl Buffer {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self([const { AtomicU64::new(0) }; WORDS])
     }
 
@@ -121,8 +124,18 @@ impl Pass {
             None => self.holes.contains(&slot).then_some(None),
         }
     }
+}
 
-    fn slot(&mut self, number: u64, entry: Option<Hpte>) {
+impl Sink for Pass {
+    fn record(&mut self, slots: Range<u64>) -> Outcome {
+        holds("order of records", slots.start, slots.start >= self.next)?;
+        self.gapless &= slots.start == self.next;
+        self.records += 1;
+        self.next = slots.end;
+        Ok(())
+    }
+
+    fn slot(&mut self, number: u64, entry: Option<Hpte>) -> Outcome {
         self.slots += 1;
         if let Some((dw0, dw1)) = entry {
             self.valid += 1;
@@ -136,34 +149,41 @@ impl Pass {
             Some(entry) => drop(self.entries.push((number, entry))),
             None => drop(self.holes.push(number)),
         }
-    }
-
-    /// Takes the records of one call apart.
-    fn take(&mut self, buffer: &Buffer, bytes: u64) -> Outcome {
-        let mut at = 0;
-        while at < bytes {
-            holds("room for a header", bytes - at, bytes - at >= RECORD_HEADER)?;
-            let header = buffer.word(at / 8);
-            at += RECORD_HEADER;
-            let (index, valid, invalid) = (header >> 32, header >> 16 & 0xffff, header & 0xffff);
-            holds("record of nothing", header, valid + invalid > 0)?;
-            holds("room for entries", bytes - at, bytes - at >= valid * ENTRY)?;
-            holds("order of records", index, index >= self.next)?;
-            self.gapless &= index == self.next;
-            self.records += 1;
-            for number in 0..valid {
-                let (dw0, dw1) = (buffer.word(at / 8), buffer.word(at / 8 + 1));
-                same("VALID, and no bit of the hypervisor's", V_VALID, dw0 & 0x61)?;
-                self.slot(index + number, Some((dw0, dw1)));
-                at += ENTRY;
-            }
-            for number in 0..invalid {
-                self.slot(index + valid + number, None);
-            }
-            self.next = index + valid + invalid;
-        }
         Ok(())
     }
+}
+
+/// What takes the records of a stream.
+pub(crate) trait Sink {
+    /// A record of these slots begins.
+    fn record(&mut self, slots: Range<u64>) -> Outcome;
+
+    /// A slot of the record: its entry, if it has one.
+    fn slot(&mut self, number: u64, entry: Option<Hpte>) -> Outcome;
+}
+
+/// Takes the records of one call apart.
+pub(crate) fn decode(buffer: &Buffer, bytes: u64, sink: &mut impl Sink) -> Outcome {
+    let mut at = 0;
+    while at < bytes {
+        holds("room for a header", bytes - at, bytes - at >= RECORD_HEADER)?;
+        let header = buffer.word(at / 8);
+        at += RECORD_HEADER;
+        let (index, valid, invalid) = (header >> 32, header >> 16 & 0xffff, header & 0xffff);
+        holds("record of nothing", header, valid + invalid > 0)?;
+        holds("room for entries", bytes - at, bytes - at >= valid * ENTRY)?;
+        sink.record(index..index + valid + invalid)?;
+        for number in 0..valid {
+            let (dw0, dw1) = (buffer.word(at / 8), buffer.word(at / 8 + 1));
+            same("VALID, and no bit of the hypervisor's", V_VALID, dw0 & 0x61)?;
+            sink.slot(index + number, Some((dw0, dw1)))?;
+            at += ENTRY;
+        }
+        for number in 0..invalid {
+            sink.slot(index + valid + number, None)?;
+        }
+    }
+    Ok(())
 }
 
 /// One H_HPT_READ of `size` bytes into the read buffer.
@@ -180,7 +200,7 @@ pub(crate) fn read_pass_from(handle: u64, size: u64, start: u64) -> Outcome<Pass
         let piece = read_piece(handle, size).must("read")?;
         holds("bytes in the buffer", piece.bytes, piece.bytes <= size)?;
         READ.untouched(size, size + MARGIN)?;
-        pass.take(&READ, piece.bytes)?;
+        decode(&READ, piece.bytes, &mut pass)?;
         pass.calls += 1;
         pass.bytes += piece.bytes;
         pass.pending = piece.pending;
@@ -218,19 +238,26 @@ pub(crate) fn first_pass(lpar: u64) -> Outcome<Pass> {
     Ok(pass)
 }
 
-/// Records being laid into the write buffer.
-#[derive(Debug, Default)]
+/// Records being laid into a buffer.
+#[derive(Debug)]
 pub(crate) struct Records {
+    buffer: &'static Buffer,
     words: u64,
 }
 
 impl Records {
+    /// None yet, in the write buffer.
     pub(crate) const fn new() -> Self {
-        Self { words: 0 }
+        Self::within(&WRITE)
+    }
+
+    /// None yet, in this buffer.
+    pub(crate) const fn within(buffer: &'static Buffer) -> Self {
+        Self { buffer, words: 0 }
     }
 
     pub(crate) fn word(&mut self, value: u64) {
-        WRITE.set(self.words, value);
+        self.buffer.set(self.words, value);
         self.words += 1;
     }
 
@@ -264,8 +291,8 @@ impl Records {
         let mut done = 0;
         while done < self.bytes() {
             let length = size.min(self.bytes() - done);
-            let consumed =
-                hcall::hpt_write(handle, WRITE.address() + done, length).must("write")?;
+            let place = self.buffer.address() + done;
+            let consumed = hcall::hpt_write(handle, place, length).must("write")?;
             holds(
                 "bytes consumed",
                 consumed,
@@ -277,6 +304,20 @@ impl Records {
             done += consumed;
         }
         Ok(done)
+    }
+
+    /// Writes all of them, in pieces of at most `size` bytes. A call that stops inside a long invalid run may
+    /// take nothing.
+    pub(crate) fn write_all(&self, handle: u64, size: u64) -> Outcome {
+        let (mut done, mut calls) = (0, 0);
+        while done < self.bytes() {
+            holds("calls of a write", calls, calls < CALLS)?;
+            calls += 1;
+            let length = size.min(self.bytes() - done);
+            let place = self.buffer.address() + done;
+            done += hcall::hpt_write(handle, place, length).must("write")?;
+        }
+        same("bytes written", self.bytes(), done)
     }
 }
 
@@ -345,7 +386,7 @@ pub(crate) fn is_sample_table(pass: &Pass) -> Outcome {
     let mut expected = Pass::default();
     for (start, count) in RUNS {
         for slot in start..start + count {
-            expected.slot(slot, Some(sample(slot)));
+            expected.slot(slot, Some(sample(slot)))?;
         }
     }
     same("valid entries", expected.valid, pass.valid)?;

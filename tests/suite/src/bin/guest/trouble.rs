@@ -40,6 +40,13 @@ impl Trouble {
         Self::new("unexpected interrupt", Evidence::Interrupt(fault))
     }
 
+    /// What ended because of another trouble.
+    #[track_caller]
+    pub(crate) fn broken_off() -> Self {
+        let (expected, found) = (1, 0);
+        Self::new("broken off", Evidence::Values { expected, found })
+    }
+
     /// The line of the source: the detail of a failed case, and a client's exit code.
     pub(crate) fn line(&self) -> u64 {
         self.place.line().into()

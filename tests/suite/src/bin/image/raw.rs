@@ -1,6 +1,6 @@
 //! The calls that reach into a partition's real HPT.
 
-use core::arch::asm;
+use core::{arch::asm, sync::atomic::Ordering::Relaxed};
 
 use realhpt::{
     addr::Lpid,
@@ -9,6 +9,7 @@ use realhpt::{
         Frame,
         abi::{Privileges, Status},
     },
+    table::bitmap::{BLOCK, WORD},
 };
 use realhpt_powernv::{
     board::{Extension, Machine},
@@ -50,10 +51,39 @@ impl Extension for Raw {
                 unsafe { first.write_volatile(dw0) };
             }
             raw::FLUSH => flush(slot, caller),
+            raw::LOOK => {
+                let results = look(machine, slot, dw0)?;
+                for (number, result) in results.into_iter().enumerate() {
+                    frame.put(number, result);
+                }
+            }
             _ => return None,
         }
         Some(Status::Success)
     }
+}
+
+/// What the engine keeps of a slot of a partition's table: its real entry, its guest view, its bits.
+fn look(machine: &Machine, lpid: u64, slot: u64) -> Option<[u64; 4]> {
+    let lpid = Lpid::new(u16::try_from(lpid).ok()?);
+    let table = machine.partition(lpid)?.table();
+    let place = table.slot(table.order().ptex(slot)?)?;
+    let at = usize::try_from(2 * slot).ok()?;
+    let entry: &[_; 2] = table.hpt().get(at..)?.first_chunk()?;
+    let [dw0, dw1] = entry.each_ref().map(|dword| dword.load(Relaxed));
+    let view = place.lock().map_or(0, |locked| locked.view().raw());
+    let unsettled = table.unsettled();
+    let bits = [
+        (raw::bitmap::OCCUPIED, table.occupied().contains(slot)),
+        (raw::bitmap::UNSETTLED, unsettled.contains(slot)),
+        (
+            raw::bitmap::UNSETTLED_SUMMARY,
+            unsettled.block(slot / BLOCK) >> (slot % BLOCK / WORD) & 1 != 0,
+        ),
+        (raw::bitmap::CHANGED, table.changed().contains(slot)),
+    ];
+    let bits = bits.into_iter().filter(|&(_, set)| set);
+    Some([dw0, dw1, view, bits.fold(0, |all, (bit, _)| all | bit)])
 }
 
 /// The two doublewords of a slot of the HPT that the processor walks for the partition.
