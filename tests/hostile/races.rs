@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::common::world::{AGENT, BUFFER, CLIENT, Spec, Store, World};
 use realhpt::addr::GuestReal;
-use realhpt::hcall::abi::{self, OpenFlags, Status};
+use realhpt::hcall::abi::{self, Status};
 use realhpt::hcall::{Frame, Seat, dispatch};
 use realhpt::lpar::control::Start;
 use realhpt::lpar::vcpus::Left;
@@ -144,28 +144,4 @@ fn a_partition_is_not_resumed_in_the_middle_of_a_pause() {
     assert_eq!(world.control(abi::H_LPAR_PAUSE, CLIENT), Status::Success);
     assert_eq!(told.try_recv(), Ok(Status::Busy));
     assert_eq!(world.control(abi::H_LPAR_RESUME, CLIENT), Status::Success);
-}
-
-/// One vCPU of a partition ends it while another one is in a call that opens a stream: nobody would ever close that.
-#[test]
-fn a_partition_that_has_halted_has_no_stream_open() {
-    let world = power8();
-    let (agent, client) = (world.partition(AGENT), u64::from(CLIENT));
-    agent.control().start(START, || Ok(())).unwrap();
-    agent.control().start_vcpu(1, START).unwrap();
-    for number in 0..2 {
-        assert!(agent.control().dispatch(number, number).is_some());
-    }
-    let _ = call(world, AGENT, 0, abi::H_LPAR_EXIT, [0, 0]);
-    world.system.leave(agent, 0, Left::Preempted);
-    for flags in [0, OpenFlags::WRITE.bits()] {
-        assert_eq!(
-            call(world, AGENT, 1, abi::H_HPT_OPEN, [client, flags]),
-            Status::Success
-        );
-    }
-    let streams = || world.call(AGENT, abi::H_HPT_STAT, &[client]).ok()[3..5].to_vec();
-    assert_eq!(streams(), [1, 1]);
-    world.system.leave(agent, 1, Left::Preempted);
-    assert_eq!(streams(), [0, 0]);
 }
