@@ -22,6 +22,9 @@ pub use vcpus::MAX_VCPUS;
 
 use crate::addr::Lpid;
 use crate::arch::Machine;
+use crate::hcall::abi::State;
+use control::Control;
+use vcpus::Left;
 
 /// Bound on the partitions of a machine. (Fewer under loom, whose threads have stacks of 32 KiB.)
 pub const MAX_PARTITIONS: usize = if cfg!(loom) { 1 } else { 8 };
@@ -78,6 +81,23 @@ impl<'m, M: Machine> System<'m, M> {
     pub fn halt(&self, partition: &Partition<'_>, code: u64) {
         partition.control().halt(&self.machine, code);
         self.close_streams_of(partition.description().lpid);
+    }
+
+    /// Takes a vCPU back from its CPU, which has saved all of its state. The last one of a partition that has halted
+    /// closes what another one may have opened after the halt.
+    pub fn leave(&self, partition: &Partition<'_>, vcpu: usize, left: Left) {
+        partition.control().leave(vcpu, left);
+        if partition.state() == State::Halted {
+            self.close_streams_of(partition.description().lpid);
+        }
+    }
+
+    /// How often a vCPU was given something to do that had nothing. Nobody can run if nobody was found to while this
+    /// stayed the same.
+    #[must_use]
+    pub fn starts(&self) -> u64 {
+        let controls = self.partitions.iter().map(Partition::control);
+        controls.map(Control::starts).sum()
     }
 
     /// Forgets on this CPU what other CPUs wait for it to forget.

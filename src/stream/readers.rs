@@ -513,9 +513,7 @@ impl<'m> InUse<'_, 'm> {
         let (unsettled_fours, _) = unsettled.as_chunks::<FOUR>();
         let fours = own_fours.iter().zip(changed_fours).zip(unsettled_fours);
         let idle = fours
-            .take_while(|((own, changed), unsettled)| {
-                any(*own) | any(*changed) | any(*unsettled) == 0
-            })
+            .take_while(|((own, changed), unsettled)| any(own) | any(changed) | any(unsettled) == 0)
             .count();
         if idle != 0 {
             return (idle * FOUR) as u64;

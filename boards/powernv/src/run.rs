@@ -5,7 +5,6 @@
 
 use realhpt::arch::Machine as _;
 use realhpt::arch::powerpc64::{context, isync, set_lpidr, spr, time_base, wait_until};
-use realhpt::hcall::abi::State;
 use realhpt::hcall::{self, Next, Seat};
 use realhpt::lpar::Partition;
 use realhpt::lpar::control::Start;

@@ -80,9 +80,9 @@ pub(crate) fn main(job: &Job) -> u64 {
         job.seed,
         each * rounds
     );
-    let result = Controller::new(job).and_then(|mut controller| {
+    let result = Controller::new(job).map(|mut controller| {
         let workers = controller.run();
-        Ok((workers, controller))
+        (workers, controller)
     });
     match result {
         Ok((workers, controller)) => {

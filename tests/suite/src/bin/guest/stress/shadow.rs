@@ -99,7 +99,7 @@ impl Shadow {
     /// Another's look at it; none while it changes.
     pub(crate) fn look(&self) -> Option<Look> {
         let version = self.version.load(Acquire);
-        if version % 2 != 0 {
+        if !version.is_multiple_of(2) {
             return None;
         }
         let entry = self.entry();
