@@ -1,6 +1,6 @@
 //! Which vCPU of a partition is where: offline, waiting for a processor, or on one.
 //!
-//! [`Vcpus`] is plain state; [`super::control::Control`] keeps it under its lock, so a vCPU is given to one CPU
+//! `Vcpus` is plain state; [`super::control::Control`] keeps it under its lock, so a vCPU is given to one CPU
 //! at a time, and whoever waits for a partition to be out of guest state sees all of its vCPUs at once. A
 //! vCPU counts as being on its CPU from before it enters the guest until the CPU has given it back:
 //! hypercalls that it makes are within.

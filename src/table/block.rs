@@ -3,7 +3,7 @@
 //!
 //! An HPTE does not hold the whole virtual address: AVPN lacks the low 23 bits. Those of them that belong to
 //! the page number are in the number of the entry's group, mixed by the hash (ISA 3.0B Book III section
-//! 5.7.9.2); [`page_bits`] takes the hash back.
+//! 5.7.9.2); `page_bits` takes the hash back.
 
 use super::hpte::{COMPARED, GuestV, PageSize, SECONDARY, SegmentSize};
 use crate::addr::Ptex;

@@ -1,6 +1,6 @@
 //! The table itself, and the accesses that everything else is made of.
 //!
-//! [`Table`] is an area of memory ([`super::area`]) with an LPID, a format and an [`Order`]. The order of a
+//! [`Table`] is an area of memory (`area`) with an LPID, a format and an [`Order`]. The order of a
 //! table that is in use never changes.
 
 use super::area::Area;
