@@ -1,5 +1,5 @@
-//! A recorded sequence done again: the hypercalls and accesses; streams are in [`super::streams`] and
-//! [`super::writes`].
+//! A recorded sequence done again: the hypercalls and accesses; streams are in `streams` and
+//! `writes`.
 //!
 //! Compared is
 //! * of every hypercall r3 and r4 to r12, those that it has no result for included;
