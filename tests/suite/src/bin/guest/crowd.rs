@@ -120,7 +120,7 @@ fn change_for(bench: &mut Bench<'_>, ticks: u64) -> Outcome {
         if timebase() - begin >= ticks {
             break;
         }
-        let ea = segment.base + (page % 64 << 12);
+        let ea = segment.base + ((page % 64) << 12);
         let to = (ra, PP_READ_WRITE);
         // SAFETY: the program has no references to the bench's segments.
         let entry = unsafe { table.map(&segment, ea, Page::K4, to, 0) }.must("mapping")?;

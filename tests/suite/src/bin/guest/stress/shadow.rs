@@ -130,12 +130,12 @@ impl Shadow {
     /// Whether it leads to where it led at the look, and did all the time.
     pub(crate) fn is_mapped_as(&self, look: &Look) -> bool {
         fence(SeqCst);
-        look.mapping % 2 == 0 && self.mapping.load(Relaxed) == look.mapping
+        look.mapping.is_multiple_of(2) && self.mapping.load(Relaxed) == look.mapping
     }
 
     /// Whether it is as it was at the look in all, and was all the time.
     pub(crate) fn is_still(&self, look: &Look) -> bool {
         fence(SeqCst);
-        look.version % 2 == 0 && self.version.load(Relaxed) == look.version
+        look.version.is_multiple_of(2) && self.version.load(Relaxed) == look.version
     }
 }
