@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::process::ExitCode;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -307,9 +307,12 @@ const SEED_VARIABLE: &str = "REALHPT_STRESS_SEED";
 /// Operations that a busy host makes in a second, at least.
 const SLOW: u64 = 200;
 
-/// The stress on one machine. The vCPUs' turns are not the same twice, even with one seed.
+/// The stress on one machine, one at a time: its CPUs wait for each other, and where several machines share the
+/// host's few CPUs that takes many times as long. The vCPUs' turns are not the same twice, even with one seed.
 fn stress(machine: Kind, show: bool, images: &Built) -> Result<(), Failed> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let images = images.get()?;
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let report = run_stress(machine, show, images).map_err(|error| format!("{error:#}"))?;
     let mut names: Vec<&str> = report.cases.iter().map(|case| case.name.as_str()).collect();
     names.sort_unstable();

@@ -23,6 +23,7 @@ use crate::{
     bench::{Bench, PATIENCE, load, store, store_real, try_load},
     cases::{interrupts::interrupt_after, switches},
     code::{execute, mfspr},
+    random::Random,
     trouble::{Must as _, Outcome, faulted, holds, refused, same},
 };
 
@@ -34,11 +35,10 @@ const A_WHILE: u64 = 8 * TICKS_PER_MS;
 const ROUNDS: u64 = 5;
 /// Starts of a vCPU by another one.
 const STARTS: u64 = 90;
-/// Mappings of a page by a vCPU that moves, and the fewest CPUs' changes among them.
+/// Mappings of a page by a vCPU that moves: so many, and until it has moved so often, but not for ever.
 const MAPPINGS: u64 = 40;
-/// The most that it makes.
-const MOST_MAPPINGS: u64 = 100 * MAPPINGS;
 const MOVES: u64 = 4;
+const MOST_MAPPINGS: u64 = 600;
 /// The number of the processor.
 const PIR: u32 = 1023;
 
@@ -202,19 +202,29 @@ pub(crate) fn move_about(bench: &mut Bench<'_>) -> Outcome {
         store_real(frame, frame);
     }
     let (mut last, mut moves) = (processor()?, 0);
-    // Who gets which CPU is chance: it goes on until there were moves enough to say something.
+    let mut random = Random(0x30_7e5);
+    let mut give_up_the_turn = || {
+        // Turns of the same length would bring the same CPU back each time.
+        let until = timebase() + random.below(3 * TICKS_PER_MS);
+        while timebase() < until {}
+        hcall::confer(u64::MAX).must("confer")
+    };
     for round in 0..MOST_MAPPINGS {
         if round >= MAPPINGS && moves >= MOVES {
             break;
         }
         let [first, second] = frames;
         let frame = if round % 2 == 0 { first } else { second };
-        let entry = bench.map(&segment, segment.base, Page::K4, (frame, PP_READ_WRITE))?;
+        let to = (frame, PP_READ_WRITE);
+        let table = bench.runtime.table;
+        // SAFETY: the program has no references to the bench's segments.
+        let entry =
+            unsafe { table.map(&segment, segment.base, Page::K4, to, 0) }.must("mapping")?;
         same("frame that is mapped", frame, load(segment.base))?;
-        hcall::confer(u64::MAX).must("confer")?;
+        give_up_the_turn()?;
         same("frame that is mapped", frame, load(segment.base))?;
         entry.remove().must("remove")?;
-        hcall::confer(u64::MAX).must("confer")?;
+        give_up_the_turn()?;
         let fault = faulted("load from nowhere", 0x300, try_load(segment.base))?;
         same("DSISR", 0x4000_0000, fault.dsisr)?;
         let now = processor()?;

@@ -80,12 +80,9 @@ pub(crate) fn main(job: &Job) -> u64 {
         job.seed,
         each * rounds
     );
-    let result = Controller::new(job).map(|mut controller| {
-        let workers = controller.run();
-        (workers, controller)
-    });
-    match result {
-        Ok((workers, controller)) => {
+    match Controller::new(job) {
+        Ok(mut controller) => {
+            let workers = controller.run();
             controller.summary();
             decide(case::WORKERS, &workers);
             decide(case::READERS, &controller.verdicts.readers);

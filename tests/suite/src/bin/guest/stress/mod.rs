@@ -11,6 +11,9 @@
 //! [`pages`] says which virtual pages there are, [`shadow`] what is known of each; [`copy`] is a table as a reader
 //! knows it, [`audit`] compares one with what the hypervisor keeps.
 //!
+//! Under QEMU a `tlbiel` makes all CPUs forget, as a `tlbie` does. So what this run shows of flushes is that there is
+//! one before a call returns; that it reaches everybody is for the host's tests, which record it.
+//!
 //! # What the partitions agree on
 //! They share a window. The host puts the job there; the workers publish in it what they know, as [`SHADOW`], and
 //! count [`word::ROUNDS`] up. Then they wait for the controller to count [`word::ANSWERED`] up to it: meanwhile

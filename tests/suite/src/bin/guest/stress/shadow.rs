@@ -4,6 +4,9 @@
 //! odd from before the owner makes a call about it until it has noted what came of it. Who finds the same even
 //! version before and after an access knows what the page was all the while. So a call of one vCPU that has returned
 //! binds the accesses of all others that begin after it.
+//!
+//! A second version counts only the calls that make or remove the entry. While it stays the page leads to the same
+//! memory, or nowhere, whatever happens to its protection.
 
 use core::sync::atomic::{
     AtomicU64,
@@ -20,6 +23,7 @@ use super::pages::PAGES;
 #[derive(Debug)]
 pub(crate) struct Shadow {
     version: AtomicU64,
+    mapping: AtomicU64,
     ptex: AtomicU64,
     dw0: AtomicU64,
     dw1: AtomicU64,
@@ -29,6 +33,7 @@ pub(crate) struct Shadow {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Look {
     version: u64,
+    mapping: u64,
     pub(crate) entry: Option<Entry>,
 }
 
@@ -60,6 +65,7 @@ impl Shadow {
     const fn new() -> Self {
         Self {
             version: AtomicU64::new(0),
+            mapping: AtomicU64::new(0),
             ptex: AtomicU64::new(0),
             dw0: AtomicU64::new(0),
             dw1: AtomicU64::new(0),
@@ -72,14 +78,26 @@ impl Shadow {
         (dw0 != 0).then_some(Entry { ptex, dw0, dw1 })
     }
 
-    /// Its owner is about to make a call about it.
+    /// Its owner is about to make a call that makes or removes its entry.
     pub(crate) fn begin(&self) {
-        self.version.fetch_add(1, Relaxed);
-        fence(SeqCst);
+        self.mapping.fetch_add(1, Relaxed);
+        self.begin_protect();
     }
 
     /// The call came back, and this is what the page is now.
     pub(crate) fn end(&self, entry: Option<Entry>) {
+        self.end_protect(entry);
+        self.mapping.fetch_add(1, Release);
+    }
+
+    /// Its owner is about to change its protection.
+    pub(crate) fn begin_protect(&self) {
+        self.version.fetch_add(1, Relaxed);
+        fence(SeqCst);
+    }
+
+    /// The call came back, and this is what the entry is now.
+    pub(crate) fn end_protect(&self, entry: Option<Entry>) {
         self.set(entry);
         self.version.fetch_add(1, Release);
     }
@@ -96,24 +114,28 @@ impl Shadow {
         self.dw1.store(dw1, Relaxed);
     }
 
-    /// Another's look at it; none while it changes.
+    /// Another's look at it; none while its entry is made or removed.
     pub(crate) fn look(&self) -> Option<Look> {
+        let mapping = self.mapping.load(Acquire);
         let version = self.version.load(Acquire);
-        if !version.is_multiple_of(2) {
-            return None;
-        }
         let entry = self.entry();
-        fence(SeqCst);
-        self.is_as(version).then_some(Look { version, entry })
+        let look = Look {
+            version,
+            mapping,
+            entry,
+        };
+        self.is_mapped_as(&look).then_some(look)
     }
 
-    /// Whether it is as it was at the look, and was all the time.
+    /// Whether it leads to where it led at the look, and did all the time.
+    pub(crate) fn is_mapped_as(&self, look: &Look) -> bool {
+        fence(SeqCst);
+        look.mapping.is_multiple_of(2) && self.mapping.load(Relaxed) == look.mapping
+    }
+
+    /// Whether it is as it was at the look in all, and was all the time.
     pub(crate) fn is_still(&self, look: &Look) -> bool {
         fence(SeqCst);
-        self.is_as(look.version)
-    }
-
-    fn is_as(&self, version: u64) -> bool {
-        self.version.load(Relaxed) == version
+        look.version.is_multiple_of(2) && self.version.load(Relaxed) == look.version
     }
 }

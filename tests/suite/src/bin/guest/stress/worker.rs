@@ -10,7 +10,6 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use realhpt_pseries::{
     abi::{Flags, Status},
-    guard::Fault,
     hcall::{self, Hpte},
     mmu::{
         Entry,
@@ -277,11 +276,11 @@ impl Worker {
         } else {
             Flags::empty()
         };
-        shadow.begin();
+        shadow.begin_protect();
         let all = flags | Flags::from_bits_retain(bits);
         let protected = hcall::protect(all, entry.ptex, entry.tag());
         let dw1 = entry.dw1 & !PROTECTED | bits;
-        shadow.end(Some(Entry { dw1, ..entry }));
+        shadow.end_protect(Some(Entry { dw1, ..entry }));
         self.did(Deed::Protected);
         protected.must("H_PROTECT")
     }
@@ -382,7 +381,7 @@ impl Worker {
         Ok(())
     }
 
-    /// An access by a common page of another worker, which may change it at the same time. If it did not, the
+    /// An access by a common page of another worker, which may change it at the same time. As far as it did not, the
     /// access went as that page had it.
     fn access_anothers(&mut self) -> Outcome {
         let workers = WORKERS as u64;
@@ -402,51 +401,37 @@ impl Worker {
         } else {
             try_load(place.ea).map(Some)
         };
-        let still = shadow.is_still(&look);
+        let (mapped, still) = (shadow.is_mapped_as(&look), shadow.is_still(&look));
         if let Ok(Some(found)) = ended {
             let memory = pages::identity(0)..pages::identity(pages::FRAMES);
             holds("memory that was seen", found, memory.contains(&found))?;
         }
-        if !still {
+        if !mapped {
             self.done += 1;
             return Ok(());
         }
-        self.went_as(look.entry, &place, stores.then_some((at, value)), ended)?;
+        let kind = if stores { STORE } else { 0 };
         self.did(Deed::ByOthers);
-        Ok(())
-    }
-
-    /// Whether an access by another's page went as the page was: a load of the frame's identity, or a store.
-    fn went_as(
-        &self,
-        entry: Option<Entry>,
-        place: &Place,
-        store: Option<(u64, u64)>,
-        ended: Result<Option<u64>, Fault>,
-    ) -> Outcome {
-        let kind = if store.is_some() { STORE } else { 0 };
-        let Some(entry) = entry else {
+        let Some(entry) = look.entry else {
             let fault = faulted("access by a page that another has removed", 0x300, ended)?;
             return same("DSISR", NO_ENTRY | kind, fault.dsisr);
         };
-        if store.is_some() && entry.dw1 & R_PP != PP_READ_WRITE {
+        let ra = pages::page_of(place.page, entry.dw1);
+        if !stores {
+            // Whatever is being done to its protection: it can be read, and an entry is there at every moment.
+            let found = ended.must("load by another's page")?;
+            let identity = pages::identity(pages::frame_of(ra));
+            let found = found.unwrap_or_default();
+            return same("page of another that was seen", identity, found);
+        }
+        let writable = entry.dw1 & R_PP == PP_READ_WRITE;
+        if still && !writable || !still && ended.is_err() {
             let fault = faulted("store by another's read-only page", 0x300, ended)?;
             return same("DSISR", PROTECTION | STORE, fault.dsisr);
         }
-        let found = ended.must("access by another's page")?;
-        let ra = pages::page_of(place.page, entry.dw1);
-        match (found, store) {
-            (Some(found), _) => same(
-                "page of another that was seen",
-                pages::identity(pages::frame_of(ra)),
-                found,
-            ),
-            (None, Some((at, value))) => {
-                let at = ra + at % pages::FRAME;
-                same("what was stored by another's page", value, load_real(at))
-            }
-            (None, None) => Ok(()),
-        }
+        ended.must("store by another's page")?;
+        let at = ra + at % pages::FRAME;
+        same("what was stored by another's page", value, load_real(at))
     }
 
     /// A slot of the groups and a tag of this worker's that is not there.
