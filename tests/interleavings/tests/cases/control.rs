@@ -128,7 +128,10 @@ fn hold_against_dispatch() {
                 thread::yield_now();
             }
         });
-        let held = shared.control.hold(&Processor::default(), Some(0)).unwrap();
+        let held = shared
+            .control
+            .hold(&Processor::default(), Some(0), || {})
+            .unwrap();
         shared.touch();
         assert!(shared.control.stays(0), "the holder goes on");
         drop(held);
@@ -146,7 +149,9 @@ fn hold_against_hold() {
             while shared.control.dispatch(vcpu, vcpu).is_none() {
                 thread::yield_now();
             }
-            let held = shared.control.hold(&Processor::default(), Some(vcpu));
+            let held = shared
+                .control
+                .hold(&Processor::default(), Some(vcpu), || {});
             let has_it = held.is_some();
             if has_it {
                 shared.touch();
