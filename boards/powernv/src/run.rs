@@ -52,7 +52,7 @@ unsafe extern "C" fn hypercall<E: Extension>(cpu: *mut Cpu, srr1: u64) -> u64 {
     let cpu = unsafe { &mut *cpu };
     // SAFETY: set by `Run::new` to a board of this type, which is never given up.
     let board = unsafe { &*cpu.board.cast::<Board<E>>() };
-    // SAFETY: set by `Run::switch_to` to one of the board's partitions, before any guest ran.
+    // SAFETY: set by `Run::load` to one of the board's partitions, before any guest ran.
     let partition = unsafe { &*cpu.partition };
     let seat = cpu.seat;
     let frame = &mut cpu.registers.frame;

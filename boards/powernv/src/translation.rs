@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use realhpt::arch::Machine as _;
 use realhpt::arch::powerpc64::{Processor, isync, spr};
 use realhpt::lpar::Partition;
+use realhpt::sync::Mutex;
 
 use crate::machine::Generation;
 use crate::mode;
@@ -18,6 +19,10 @@ struct PartitionTable([[AtomicU64; 2]; ENTRIES]);
 
 static TABLE: PartitionTable =
     PartitionTable([const { [const { AtomicU64::new(0) }; 2] }; ENTRIES]);
+
+/// Who changes [`TABLE`] holds it until the flush is done, and who looks at it takes it too: a CPU that found its
+/// entry there before that would go on with what its processor remembers of another.
+static CHANGE: Mutex<()> = Mutex::new(());
 
 /// What all partitions of this machine have in common in how they are translated.
 #[derive(Clone, Copy, Debug)]
@@ -54,8 +59,8 @@ impl Translation {
 
     /// Puts the partition's HPT under the processor for the LPID that LPIDR holds; gives the LPCR that was set.
     ///
-    /// The page size of the VRMA may be another than last time: the partition table's entry is rewritten when it
-    /// differs, and the processor then forgets what it remembers of the old one.
+    /// The table or the page size of its VRMA may be another than last time: the partition table's entry is rewritten
+    /// when it differs, and the processors then forget what they remember of the old one.
     #[must_use]
     pub fn load(
         &self,
@@ -73,6 +78,7 @@ impl Translation {
         } else {
             let lpid = partition.description().lpid;
             let entry = mode::partition_entry(hpt, order, shift);
+            let _change = CHANGE.lock();
             if let Some([dword0, _]) = TABLE.0.get(usize::from(lpid.raw()))
                 && dword0.load(Ordering::Relaxed) != entry
             {
