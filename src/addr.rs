@@ -104,4 +104,9 @@ impl Ptex {
     pub const fn raw(self) -> u64 {
         self.0
     }
+
+    /// The number of the PTEG that the slot is in.
+    pub(crate) const fn pteg(self) -> u64 {
+        self.0 >> 3
+    }
 }

@@ -193,6 +193,14 @@ impl Status {
     }
 }
 
+/// What comes of a call whose errors are statuses.
+impl From<Result<(), Self>> for Status {
+    #[inline]
+    fn from(result: Result<(), Self>) -> Self {
+        result.err().unwrap_or(Self::Success)
+    }
+}
+
 bitflags! {
     /// Flags of the HPT hcalls, r4.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,23 +18,12 @@
 use super::Call;
 use super::abi::Status;
 use crate::arch::Machine;
-use crate::table::slot::Locked;
-use crate::table::{Table, tlb};
-
-/// The entry in slot `ptex`, locked.
-fn lock<'t>(table: &'t Table<'_>, ptex: u64) -> Result<Locked<'t>, Status> {
-    table
-        .slot_at(ptex)
-        .ok_or(Status::Parameter)?
-        .lock()
-        .ok_or(Status::NotFound)
-}
+use crate::table::tlb;
 
 #[inline(never)]
 pub(super) fn clear_ref<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     let (machine, scope) = (&call.system.machine, call.scope());
-    let table = call.caller.table();
-    let locked = match lock(table, call.argument(1)) {
+    let locked = match call.entry() {
         Ok(locked) => locked,
         Err(status) => return status,
     };
@@ -53,8 +42,7 @@ pub(super) fn clear_ref<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
 #[inline(never)]
 pub(super) fn clear_mod<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     let (machine, scope) = (&call.system.machine, call.scope());
-    let table = call.caller.table();
-    let locked = match lock(table, call.argument(1)) {
+    let locked = match call.entry() {
         Ok(locked) => locked,
         Err(status) => return status,
     };

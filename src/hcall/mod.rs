@@ -28,6 +28,7 @@ use abi::{ReportKind, Status};
 use crate::addr::Lpid;
 use crate::arch::Machine;
 use crate::lpar::{Partition, System};
+use crate::table::slot::Locked;
 use crate::table::tlb::Scope;
 
 /// r3 to r12 of the calling guest: token and arguments in, status and results out. A register that no result
@@ -125,7 +126,7 @@ struct Call<'c, 'm, M: Machine> {
     frame: &'c mut Frame,
 }
 
-impl<M: Machine> Call<'_, '_, M> {
+impl<'c, M: Machine> Call<'c, '_, M> {
     /// The calling vCPU's number; none, if the call is made for the partition by another.
     fn vcpu(&self) -> Option<usize> {
         (self.seat.vcpu != Seat::NOBODY).then_some(self.seat.vcpu as usize)
@@ -145,6 +146,17 @@ impl<M: Machine> Call<'_, '_, M> {
         } else {
             self.caller.scope()
         }
+    }
+
+    /// The caller's entry in the slot that argument 1 names, locked.
+    #[inline]
+    fn entry(&self) -> Result<Locked<'c>, Status> {
+        self.caller
+            .table()
+            .slot_at(self.argument(1))
+            .ok_or(Status::Parameter)?
+            .lock()
+            .ok_or(Status::NotFound)
     }
 
     #[inline]

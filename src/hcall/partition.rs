@@ -76,13 +76,9 @@ pub(super) fn query<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     Status::Success
 }
 
-fn status_of(result: Result<(), Status>) -> Status {
-    result.err().unwrap_or(Status::Success)
-}
-
 #[inline(never)]
 pub(super) fn pause<M: Machine>(call: &Call<'_, '_, M>) -> Status {
-    status_of(
+    Status::from(
         call.other(0)
             .and_then(|target| target.pause(&call.system.machine, call.cpu())),
     )
@@ -90,12 +86,12 @@ pub(super) fn pause<M: Machine>(call: &Call<'_, '_, M>) -> Status {
 
 #[inline(never)]
 pub(super) fn resume<M: Machine>(call: &Call<'_, '_, M>) -> Status {
-    status_of(call.other(0).and_then(|target| target.control().resume()))
+    Status::from(call.other(0).and_then(|target| target.control().resume()))
 }
 
 #[inline(never)]
 pub(super) fn reset<M: Machine>(call: &Call<'_, '_, M>) -> Status {
-    status_of(call.other(0).and_then(|target| {
+    Status::from(call.other(0).and_then(|target| {
         let result = target.reset(&call.system.machine, call.cpu());
         // One that is refused has changed nothing, the target's own streams included.
         if result != Err(Status::Busy) {
@@ -107,7 +103,7 @@ pub(super) fn reset<M: Machine>(call: &Call<'_, '_, M>) -> Status {
 
 #[inline(never)]
 pub(super) fn start<M: Machine>(call: &Call<'_, '_, M>) -> Status {
-    status_of(call.other(0).and_then(|target| {
+    Status::from(call.other(0).and_then(|target| {
         let entry = match call.argument(1) {
             LPAR_SELF => target.description().entry,
             entry => GuestReal::new(entry),

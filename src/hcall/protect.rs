@@ -14,12 +14,9 @@ use crate::table::tlb;
 #[inline(never)]
 pub(super) fn protect<M: Machine>(call: &Call<'_, '_, M>) -> Status {
     let flags = call.argument(0);
-    let table = call.caller.table();
-    let Some(slot) = table.slot_at(call.argument(1)) else {
-        return Status::Parameter;
-    };
-    let Some(locked) = slot.lock() else {
-        return Status::NotFound;
+    let locked = match call.entry() {
+        Ok(locked) => locked,
+        Err(status) => return status,
     };
     let by_avpn = Flags::from_bits_retain(flags).contains(Flags::AVPN);
     if by_avpn && locked.v().raw() & COMPARED != call.argument(2) {

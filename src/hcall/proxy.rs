@@ -42,7 +42,7 @@ const ROUNDS: usize = 4;
 
 #[inline(never)]
 pub(super) fn hcall<M: Machine>(call: &Call<'_, '_, M>) -> Status {
-    try_hcall(call).err().unwrap_or(Status::Success)
+    try_hcall(call).into()
 }
 
 fn try_hcall<M: Machine>(call: &Call<'_, '_, M>) -> Result<(), Status> {

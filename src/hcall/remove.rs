@@ -23,12 +23,9 @@ fn matches(v: GuestV, flags: Flags, avpn: u64) -> bool {
 #[inline(never)]
 pub(super) fn remove<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     let flags = Flags::from_bits_retain(call.argument(0));
-    let table = call.caller.table();
-    let Some(slot) = table.slot_at(call.argument(1)) else {
-        return Status::Parameter;
-    };
-    let Some(locked) = slot.lock() else {
-        return Status::NotFound;
+    let locked = match call.entry() {
+        Ok(locked) => locked,
+        Err(status) => return status,
     };
     let v = locked.v();
     if !matches(v, flags, call.argument(2)) {
@@ -153,13 +150,7 @@ impl<'t, const MAX: usize> Batch<'t, MAX> {
             let _ = self.stale.push(locked.invalidate());
             let _ = self.numbers.push(number);
         } else {
-            self.note(number, locked.remove_absent());
-        }
-    }
-
-    fn note(&mut self, number: usize, view: GuestR) {
-        if let Some(result) = self.results.get_mut(number) {
-            *result = view.raw() & (R | C);
+            note(&mut self.results, number, locked.remove_absent());
         }
     }
 
@@ -176,9 +167,16 @@ impl<'t, const MAX: usize> Batch<'t, MAX> {
         } = self;
         tlb::flush(machine, *scope, stale, |flushed| {
             let view = flushed.remove();
-            if let Some(result) = numbers.pop().and_then(|number| results.get_mut(number)) {
-                *result = view.raw() & (R | C);
+            if let Some(number) = numbers.pop() {
+                note(results, number, view);
             }
         });
+    }
+}
+
+/// Keeps R and C of the entry that specifier `number` was about.
+fn note(results: &mut [u64], number: usize, view: GuestR) {
+    if let Some(result) = results.get_mut(number) {
+        *result = view.raw() & (R | C);
     }
 }

@@ -51,11 +51,6 @@ impl From<Refused> for Status {
     }
 }
 
-/// Runs a handler whose errors are statuses.
-fn answer(result: Result<(), Status>) -> Status {
-    result.err().unwrap_or(Status::Success)
-}
-
 impl<'c, 'm, M: Machine> Call<'c, 'm, M> {
     /// The handle in argument 0 and the partition that it is about.
     fn handle(&self) -> Result<(Handle, &'c Partition<'m>), Status> {
@@ -83,7 +78,7 @@ impl<'c, 'm, M: Machine> Call<'c, 'm, M> {
 
 #[inline(never)]
 pub(super) fn open<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
-    answer(try_open(call))
+    try_open(call).into()
 }
 
 fn try_open<M: Machine>(call: &mut Call<'_, '_, M>) -> Result<(), Status> {
@@ -140,7 +135,7 @@ fn try_open<M: Machine>(call: &mut Call<'_, '_, M>) -> Result<(), Status> {
 
 #[inline(never)]
 pub(super) fn read<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
-    answer(try_read(call))
+    try_read(call).into()
 }
 
 fn try_read<M: Machine>(call: &mut Call<'_, '_, M>) -> Result<(), Status> {
@@ -166,7 +161,7 @@ fn try_read<M: Machine>(call: &mut Call<'_, '_, M>) -> Result<(), Status> {
 
 #[inline(never)]
 pub(super) fn write<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
-    answer(try_write(call))
+    try_write(call).into()
 }
 
 fn try_write<M: Machine>(call: &mut Call<'_, '_, M>) -> Result<(), Status> {
@@ -212,7 +207,7 @@ fn try_write<M: Machine>(call: &mut Call<'_, '_, M>) -> Result<(), Status> {
 
 #[inline(never)]
 pub(super) fn close<M: Machine>(call: &Call<'_, '_, M>) -> Status {
-    answer(try_close(call))
+    try_close(call).into()
 }
 
 fn try_close<M: Machine>(call: &Call<'_, '_, M>) -> Result<(), Status> {
@@ -241,7 +236,7 @@ fn try_close<M: Machine>(call: &Call<'_, '_, M>) -> Result<(), Status> {
 
 #[inline(never)]
 pub(super) fn stat<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
-    answer(try_stat(call))
+    try_stat(call).into()
 }
 
 fn try_stat<M: Machine>(call: &mut Call<'_, '_, M>) -> Result<(), Status> {

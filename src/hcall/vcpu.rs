@@ -30,11 +30,7 @@ pub(super) fn confer<M: Machine>(call: &Call<'_, '_, M>) -> (Status, Next) {
 #[inline(never)]
 pub(super) fn prod<M: Machine>(call: &Call<'_, '_, M>) -> Status {
     let target = index(call.argument(0));
-    call.caller
-        .control()
-        .prod(target)
-        .err()
-        .unwrap_or(Status::Success)
+    call.caller.control().prod(target).into()
 }
 
 /// Starts a vCPU of the caller's partition.
@@ -45,9 +41,5 @@ pub(super) fn start<M: Machine>(call: &Call<'_, '_, M>) -> Status {
         r3: call.argument(2),
     };
     let target = index(call.argument(0));
-    call.caller
-        .control()
-        .start_vcpu(target, start)
-        .err()
-        .unwrap_or(Status::Success)
+    call.caller.control().start_vcpu(target, start).into()
 }

@@ -221,8 +221,7 @@ impl<'m> Partition<'m> {
             } else {
                 for bit in ones(table.unsettled().word(slot / WORD)) {
                     let _ = budget.spend(LOOK_WORK);
-                    let ptex = table.order().ptex(slot / WORD * WORD + bit);
-                    let Some(place) = ptex.and_then(|ptex| table.slot(ptex)) else {
+                    let Some(place) = table.slot_at(slot / WORD * WORD + bit) else {
                         continue;
                     };
                     if table.harvest(place) == Some(true) {

@@ -186,7 +186,7 @@ impl Partition<'_> {
             held.renew();
         }
         self.discard(pending.take());
-        result.err().unwrap_or(Status::Success)
+        result.into()
     }
 
     /// Gives up what is pending: the table is being reset.
@@ -409,7 +409,7 @@ fn mark_news(rehash: &Rehash<'_, '_>) {
     for block in 0..old.order().slots() / BLOCK {
         for word in ones(old.unsettled().block(block)).map(|word| block * WORD + word) {
             for slot in ones(old.unsettled().word(word)).map(|bit| word * WORD + bit) {
-                let place = old.order().ptex(slot).and_then(|ptex| old.slot(ptex));
+                let place = old.slot_at(slot);
                 if let Some(place) = place.filter(|_| rehash.is_source(slot))
                     && old.harvest(place) == Some(true)
                 {

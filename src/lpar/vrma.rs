@@ -86,8 +86,8 @@ fn claim<'t>(table: &'t Table<'_>, hash: u64) -> Option<(Claimed<'t>, u64)> {
         .into_iter()
         .find_map(|(group, h)| {
             (0..=LAST).rev().find_map(|slot| {
-                let ptex = table.order().ptex(group * 8 + slot)?;
-                table.slot(ptex)?.claim().map(|claimed| (claimed, h))
+                let slot = table.slot_at(group * 8 + slot)?;
+                slot.claim().map(|claimed| (claimed, h))
             })
         })
 }

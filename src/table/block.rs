@@ -17,11 +17,10 @@ const VRMA_AVPN: u64 = 0xff_ff80;
 /// How much further up a bit of AVPN stands in the virtual address than in dword 0.
 const AVPN_SHIFT: u32 = 16;
 
-/// The low eleven bits of the number of an entry's base page: as many of its group suffice for them, and the
-/// smallest table has that many.
+/// The low eleven bits of the number of an entry's base page: as many of its group's number suffice for them, and
+/// the smallest table has that many. Where VSID << 25 is in the hash, it does not reach these bits.
 #[inline]
-pub(super) const fn page_bits(v: GuestV, ptex: Ptex) -> u64 {
-    let pteg = ptex.raw() >> 3;
+pub(super) const fn page_bits(v: GuestV, pteg: u64) -> u64 {
     let hash = if v.raw() & SECONDARY != 0 {
         !pteg
     } else {
@@ -37,7 +36,7 @@ pub(super) const fn page_bits(v: GuestV, ptex: Ptex) -> u64 {
 /// Where in the VRMA, a segment of 1T, the page of one of its entries begins.
 pub(super) const fn vrma_offset(v: GuestV, size: PageSize, ptex: Ptex) -> u64 {
     let above = (v.raw() & VRMA_AVPN) << AVPN_SHIFT;
-    let below = page_bits(v, ptex) << size.base_shift() & BELOW_AVPN;
+    let below = page_bits(v, ptex.pteg()) << size.base_shift() & BELOW_AVPN;
     (above | below) & !(size.bytes() - 1)
 }
 
@@ -61,7 +60,7 @@ impl Block {
             size,
             segment: v.segment_size(),
             avpn: v.raw() & COMPARED & !(within >> AVPN_SHIFT),
-            low: page_bits(v, ptex) << size.base_shift() & BELOW_AVPN & !within,
+            low: page_bits(v, ptex.pteg()) << size.base_shift() & BELOW_AVPN & !within,
         }
     }
 

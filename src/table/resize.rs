@@ -19,11 +19,11 @@
 //! when nothing changes any more.
 
 use super::bitmap::{WORD, index, ones};
+use super::block::page_bits;
 use super::hash::is_vrma;
 use super::hpt::{Copy, Order, Table};
 use super::hpte::{GuestV, PageSize, SECONDARY, SegmentSize};
 use super::slot::Entry;
-use crate::addr::Ptex;
 use crate::arch::Machine;
 use crate::memory::Regions;
 use crate::sync::Ordering;
@@ -47,8 +47,6 @@ const GROUP: u64 = 8;
 /// ```
 #[must_use]
 pub const fn group(v: GuestV, size: PageSize, from: u64, to: Order) -> u64 {
-    let secondary = v.raw() & SECONDARY != 0;
-    let known = if secondary { !from } else { from };
     // AVPN of the ISA 2.07 format: VSID, and the offset in the segment without its low 23 bits.
     let avpn = v.raw() << 2 >> 9;
     let (vsid, above, shifted) = match v.segment_size() {
@@ -57,13 +55,16 @@ pub const fn group(v: GuestV, size: PageSize, from: u64, to: Order) -> u64 {
     };
     let base = size.base_shift();
     let page = if base < 23 {
-        // VSID << 25 does not reach these bits.
-        above << (23 - base) | (known ^ vsid) & ((1 << (23 - base)) - 1)
+        above << (23 - base) | page_bits(v, from) & ((1 << (23 - base)) - 1)
     } else {
         above >> (base - 23)
     };
     let hash = vsid ^ shifted ^ page;
-    (if secondary { !hash } else { hash }) & (to.groups() - 1)
+    (if v.raw() & SECONDARY != 0 {
+        !hash
+    } else {
+        hash
+    }) & (to.groups() - 1)
 }
 
 /// What came of a slot that was to be carried over.
@@ -90,7 +91,7 @@ pub(crate) struct Rehash<'a, 'm> {
 impl Rehash<'_, '_> {
     /// Carries what is in a slot over. `quiet`: the old table does not change any more.
     pub(crate) fn carry<M: Machine>(&self, machine: &M, slot: u64, quiet: bool) -> Carried {
-        let Some(place) = ptex(self.old, slot).and_then(|ptex| self.old.slot(ptex)) else {
+        let Some(place) = self.old.slot_at(slot) else {
             return Carried::Done;
         };
         let (v, r) = match self.old.copy(place) {
@@ -107,7 +108,7 @@ impl Rehash<'_, '_> {
         if !quiet && group(v, entry.size, to, self.old.order()) != from {
             return Carried::Stray;
         }
-        let place = ptex(self.new, to * GROUP + number).and_then(|ptex| self.new.slot(ptex));
+        let place = self.new.slot_at(to * GROUP + number);
         let Some(claimed) = place.and_then(|place| place.claim()) else {
             return Carried::Blocked;
         };
@@ -140,7 +141,7 @@ impl Rehash<'_, '_> {
             if !self.new.occupied().contains(at) {
                 continue;
             }
-            let Some(place) = ptex(self.new, at).and_then(|ptex| self.new.slot(ptex)) else {
+            let Some(place) = self.new.slot_at(at) else {
                 continue;
             };
             let Copy::Entry { v, r, .. } = self.new.copy(place) else {
@@ -154,10 +155,6 @@ impl Rehash<'_, '_> {
             }
         }
     }
-}
-
-fn ptex(table: &Table<'_>, slot: u64) -> Option<Ptex> {
-    table.order().ptex(slot)
 }
 
 /// Empties a word of slots, and with the first word of a block its marks, of a table that is not in use, whatever

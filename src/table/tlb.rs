@@ -21,7 +21,7 @@ pub fn operand(v: GuestV, r: RealR, size: PageSize, ptex: Ptex) -> u64 {
     let b = u64::from(v.segment_size() == Some(SegmentSize::T1));
     // The low 64 bits of the virtual address, whose low 23 bits AVPN lacks.
     let avpn = (v.raw() & !0x7f) << 16;
-    let page = page_bits(v, ptex);
+    let page = page_bits(v, ptex.pteg());
     if v.raw() & LARGE == 0 || size.base_shift() == 12 {
         // L = 0: VA down to the 4 KiB page; AP says which actual page size lies on it.
         let ap: u64 = match size.shift() {
