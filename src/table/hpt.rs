@@ -217,6 +217,11 @@ impl<'m> Table<'m> {
         self.hpt.get(..slots).unwrap_or(self.hpt).as_flattened()
     }
 
+    /// The entries of the area, which may have room for more than the table has.
+    pub(super) const fn entries(&self) -> &'m [[BeDword; 2]] {
+        self.hpt
+    }
+
     /// The number of a slot, if the table has it. Its area may have room for more.
     #[inline]
     #[must_use]

@@ -323,6 +323,13 @@ impl RealV {
         self.0 & VALID != 0
     }
 
+    /// Whether the guest marked the entry as bolted.
+    #[inline]
+    #[must_use]
+    pub const fn is_bolted(self) -> bool {
+        self.0 & BOLTED != 0
+    }
+
     /// Whether someone is changing the entry.
     #[inline]
     #[must_use]
