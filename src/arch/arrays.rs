@@ -122,6 +122,26 @@ impl<'m> Arrays<'m> {
         self.changed
     }
 
+    /// The slots of a word; none if the area has no such word.
+    #[inline(always)]
+    #[must_use]
+    pub fn word(&self, word: u64) -> Option<WordSlots<'m>> {
+        let first = word.checked_mul(WORD)?;
+        if self.hpt.len() as u64 <= first | (WORD - 1) {
+            return None;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "indices of the array")]
+        let slots = first as usize..(first + WORD) as usize;
+        // SAFETY: there is an element for the word's last slot, and so for each.
+        let hpt = unsafe { self.hpt.get_unchecked(slots.clone()) };
+        // SAFETY: there are as many of these.
+        let view = unsafe { self.view.get_unchecked(slots) };
+        Some(WordSlots {
+            hpt: hpt.first_chunk()?,
+            view: view.first_chunk()?,
+        })
+    }
+
     /// The place of slot `number`, if that is in use.
     #[inline(always)]
     #[must_use]
@@ -141,6 +161,91 @@ pub struct Place<'t> {
     number: u64,
     /// The HPT's element. It is needed again and again: found once.
     dwords: &'t [BeDword; 2],
+}
+
+/// A run of bits that are set in a word.
+///
+/// Invariant: `bit + length` is at most 64. Only [`Run::first`] makes one, of bits that a word has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    bit: u64,
+    length: u64,
+}
+
+impl Run {
+    /// The first run of a word, and the word without it; none if no bit is set.
+    ///
+    /// Adding the lowest bit to a word clears its run, and sets the bit above it.
+    ///
+    /// ```
+    /// use realhpt::arch::arrays::Run;
+    /// let (run, rest) = Run::first(0b1001_1100).unwrap();
+    /// assert_eq!((run.bit(), run.length(), rest), (2, 3, 0b1000_0000));
+    /// assert_eq!(Run::first(0), None);
+    /// ```
+    #[inline(always)]
+    #[must_use]
+    pub fn first(word: u64) -> Option<(Self, u64)> {
+        if word == 0 {
+            return None;
+        }
+        let lowest = word & word.wrapping_neg();
+        let rest = word & word.wrapping_add(lowest);
+        let run = Self {
+            bit: u64::from((lowest - 1).count_ones()),
+            length: u64::from((word ^ rest).count_ones()),
+        };
+        Some((run, rest))
+    }
+
+    /// Its first bit.
+    #[inline(always)]
+    #[must_use]
+    pub const fn bit(self) -> u64 {
+        self.bit
+    }
+
+    /// How many bits it has.
+    #[inline(always)]
+    #[must_use]
+    pub const fn length(self) -> u64 {
+        self.length
+    }
+}
+
+/// What the 64 slots of a word have in the HPT and in the guest view.
+#[derive(Clone, Copy, Debug)]
+pub struct WordSlots<'t> {
+    hpt: &'t [[BeDword; 2]; 64],
+    view: &'t [AtomicU64; 64],
+}
+
+impl<'t> WordSlots<'t> {
+    /// Those of a run, one slot after the other.
+    #[inline(always)]
+    pub fn run(self, run: Run) -> impl Iterator<Item = (&'t [BeDword; 2], &'t AtomicU64)> {
+        let (hpt, view) = (self.hpt.as_slice(), self.view.as_slice());
+        #[expect(clippy::cast_possible_truncation, reason = "64 at most")]
+        let slots = run.bit as usize..(run.bit + run.length) as usize;
+        // SAFETY: the run's end is at most 64, and that is the length of both.
+        let hpt = unsafe { hpt.get_unchecked(slots.clone()) };
+        // SAFETY: as above.
+        let view = unsafe { view.get_unchecked(slots) };
+        hpt.iter().zip(view)
+    }
+
+    /// That of slot `bit`, modulo 64: dword 1, and the guest view.
+    #[inline(always)]
+    #[must_use]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "six bits make an index of 64 slots"
+    )]
+    pub const fn dword1_and_view(self, bit: u64) -> (&'t BeDword, &'t AtomicU64) {
+        let at = (bit % WORD) as usize;
+        let [_, dword1] = &self.hpt[at];
+        (dword1, &self.view[at])
+    }
 }
 
 /// Element `number` of an array.
@@ -241,6 +346,28 @@ mod tests {
     }
 
     #[test]
+    fn runs_of_a_word_follow_each_other() {
+        for word in [
+            1,
+            0b1101_1000,
+            !0,
+            1 << 63,
+            3 << 62 | 0b10,
+            !0 << 1,
+            !0 >> 1,
+        ] {
+            let (mut left, mut seen) = (word, 0);
+            while let Some((run, rest)) = Run::first(left) {
+                let bits = !0 >> (64 - run.length()) << run.bit();
+                assert_eq!(rest, left & !bits);
+                assert!(seen < 1 << run.bit(), "they come from below");
+                (left, seen) = (rest, bits);
+            }
+        }
+        assert_eq!(Run::first(!0).unwrap().0.length(), 64);
+    }
+
+    #[test]
     fn a_place_exists_where_every_array_has_an_element() {
         let hpt: Vec<[BeDword; 2]> = (0..200)
             .map(|_| [BeDword::new(0), BeDword::new(0)])
@@ -264,6 +391,13 @@ mod tests {
         assert!(arrays.place(199).is_some() && arrays.place(200).is_none());
         let place = arrays.place(199).unwrap();
         assert_eq!(place.in_group(3).number(), 195);
+        let slots = arrays.word(2).unwrap();
+        let (run, _) = Run::first(!0 << 60).unwrap();
+        let run: Vec<_> = slots.run(run).collect();
+        assert_eq!(run.len(), 4);
+        assert!(core::ptr::eq(run[3].0, &hpt[191]) && core::ptr::eq(run[0].1, &view[188]));
+        assert!(core::ptr::eq(slots.dword1_and_view(63).0, &hpt[191][1]));
+        assert!(arrays.word(3).is_none(), "eight slots are no word");
         let place = arrays.place(130).unwrap();
         assert!(core::ptr::eq(place.dword1(), &hpt[130][1]));
         assert!(core::ptr::eq(place.unsettled().0, &leaf[2]));

@@ -89,29 +89,23 @@ fn changed(
     budget: &mut Budget,
     show_word: &mut impl FnMut(u64, u64, &mut Budget) -> u64,
 ) -> u64 {
-    let mut cursor = slots.start;
-    if !reader.may_have_changes(table, cursor / BLOCK) {
+    if !reader.may_have_changes(table, slots.start / BLOCK) {
         return slots.end;
     }
-    while cursor < slots.end {
-        if !budget.spend(WORD_WORK) {
-            return cursor;
-        }
-        let Some(Taken {
-            word,
-            marks,
-            shared_out,
-        }) = reader.take(table, cursor, slots.end)
-        else {
-            break;
+    let mut taken = Taken::new();
+    reader.take(table, slots.start, slots.end, &mut taken);
+    let _ = budget.spend(taken.shared_out * SHARE_WORK);
+    for (word, marks) in taken.from(slots.start) {
+        let shown = if budget.spend(WORD_WORK) {
+            show_word(word, marks, budget)
+        } else {
+            0
         };
-        let _ = budget.spend(shared_out * SHARE_WORK);
-        let shown = show_word(word, marks, budget);
         if shown < WORD {
-            reader.put_back(word, marks & !0 << shown);
-            return word * WORD + shown;
+            let stopped = (word * WORD + shown).max(slots.start);
+            reader.put_back(&taken, stopped);
+            return stopped;
         }
-        cursor = (word + 1) * WORD;
     }
     slots.end
 }
@@ -136,7 +130,7 @@ fn show_word(
         }
     }
     if again != 0 {
-        reader.put_back(word, again);
+        reader.keep(word, again);
     }
     stopped
 }

@@ -39,15 +39,15 @@ impl Budget {
         Self(u64::MAX)
     }
 
+    /// How much there is left.
+    #[inline(always)]
+    pub(crate) const fn left(&self) -> u64 {
+        self.0
+    }
+
     /// Whether there is none left.
     pub(crate) const fn is_spent(&self) -> bool {
         self.0 == 0
-    }
-
-    /// How many pieces of `work` may still be begun.
-    #[inline]
-    pub(crate) const fn pieces(&self, work: u64) -> u64 {
-        self.0.div_ceil(work)
     }
 
     /// Spends `work`; whether there was any left before.

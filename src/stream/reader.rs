@@ -15,12 +15,13 @@ use super::Budget;
 use super::readers::{InUse, Taken};
 use super::record::Encoder;
 use crate::arch::Machine;
+use crate::arch::arrays::Run;
 use crate::hcall::abi::ReadFlags;
 use crate::memory::GuestBuffer;
+use crate::sync::Ordering;
 use crate::table::Table;
-use crate::table::bitmap::{BLOCK, WORD, index, ones};
+use crate::table::bitmap::{BLOCK, WORD, above, ones};
 use crate::table::hpt::Copy;
-use crate::table::slot::Slot;
 
 /// What a read gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,21 +36,18 @@ pub struct Read {
     pub pending: u64,
 }
 
-// Work, in about the instructions that it takes: to begin a block, to pass one in a row that has nothing, to
-// take up a word of a bitmap, a run of entries, each entry of a run, and a slot by itself; to look at an entry
-// that is not settled; to share out a word of marks; and to merge an entry's R and C.
-const BLOCK_WORK: u64 = 24;
-const IDLE_WORK: u64 = 8;
+// Work, in units of about two instructions: to begin a block and to go through its words, to pass a block in a row that
+// has nothing, to take up a word of marks, and to share one out; to look at an entry that is not settled, to merge its R
+// and C, and to look at a slot by itself; to lay out a byte of records: an entry in a run takes 28 instructions for its
+// 16, one in a record of its own, with what it takes to find it, up to 100 for its 24.
+const BLOCK_WORK: u64 = 500;
+const IDLE_WORK: u64 = 6;
 const WORD_WORK: u64 = 40;
-const ENTRY_WORK: u64 = 54;
-const SLOT_WORK: u64 = 200;
-const RUN_WORK: u64 = 120;
-const UNSETTLED_WORK: u64 = 70;
-const SHARE_WORK: u64 = 100;
-const HARVEST_WORK: u64 = 160;
-
-/// Slots from which on a run is worth the longer way to its shorter loop.
-const LONG_RUN: u64 = 4;
+const SHARE_WORK: u64 = 20;
+const UNSETTLED_WORK: u64 = 8;
+const HARVEST_WORK: u64 = 80;
+const SLOT_WORK: u64 = 100;
+const BYTE_WORK: u64 = 2;
 
 /// Blocks that are skipped at once, at most, where there is nothing to look at.
 const IDLE: u64 = 1024;
@@ -73,11 +71,13 @@ pub fn read<M: Machine>(
         bolted_only,
         missed: false,
     };
+    // Made for the first block that has changes: most passes have none.
+    let mut taken = None;
     while cursor < slots {
         let reached = if first {
             pass.first(cursor, (cursor / BLOCK + 1) * BLOCK)
         } else {
-            pass.later(cursor)
+            pass.later(cursor, &mut taken)
         };
         cursor = reached.unwrap_or_else(|stopped| stopped);
         if reached.is_err() {
@@ -115,9 +115,27 @@ struct Pass<'a, 'r, 'm, M: Machine> {
 /// Where a call goes on: at the end of the block, or where it has to stop.
 type Reached = Result<u64, u64>;
 
-impl<'a, M: Machine> Pass<'a, '_, '_, M> {
-    fn slot(&self, slot: u64) -> Option<Slot<'a>> {
-        self.table.slot_at(slot)
+/// Where the quick way through entries ends.
+#[derive(Clone, Copy, Debug)]
+enum Stop {
+    /// All is laid out.
+    End,
+    /// At a slot that is no plain entry.
+    Odd(u64),
+    /// At a slot whose word there may be no room for.
+    Tight(u64),
+}
+
+impl<M: Machine> Pass<'_, '_, '_, M> {
+    /// Runs `act`, which may lay out as many bytes as there is work left for, and spends what it laid out.
+    #[inline(always)]
+    fn within_budget(&mut self, act: impl FnOnce(&mut Self) -> Reached) -> Reached {
+        let before = self.encoder.bytes();
+        self.encoder.limit(self.budget.left() / BYTE_WORK);
+        let reached = act(self);
+        let bytes = self.encoder.bytes() - before;
+        let _ = self.budget.spend(bytes * BYTE_WORK);
+        reached
     }
 
     /// The rest of a block in the first pass.
@@ -127,174 +145,206 @@ impl<'a, M: Machine> Pass<'a, '_, '_, M> {
         }
         let shared_out = self.reader.enter_block(self.table, cursor);
         let _ = self.budget.spend(shared_out * SHARE_WORK);
-        let reached = self.entries_and_runs(cursor, end);
+        let reached = self.within_budget(|pass| pass.entries_and_runs(cursor, end));
         self.reader
             .leave_block(reached.unwrap_or_else(|stopped| stopped));
         reached
     }
 
+    /// Lays out the slots from the cursor to the end of its block: entries, and between them runs that are invalid.
     fn entries_and_runs(&mut self, mut cursor: u64, end: u64) -> Reached {
-        while cursor < end {
-            if !self.budget.spend(WORD_WORK) {
-                return Err(cursor);
-            }
-            let word = cursor / WORD;
-            let end = (word + 1) * WORD;
-            let mut occupied = self.table.occupied().word(word) >> (cursor % WORD);
-            loop {
-                let run = u64::from(occupied.trailing_zeros()).min(end - cursor);
-                if run != 0 {
-                    let added = self.encoder.invalid(cursor, run);
-                    cursor += added;
-                    if added < run {
-                        return Err(cursor);
+        loop {
+            let stop = self.plain_and_runs(cursor, end);
+            match stop {
+                Stop::End => return Ok(end),
+                Stop::Odd(slot) | Stop::Tight(slot) => {
+                    if !self.deliver_stopped(stop, slot, true) {
+                        return Err(slot);
                     }
-                    if cursor == end {
-                        break;
-                    }
-                    occupied >>= run;
+                    cursor = slot + 1;
                 }
-                let run = u64::from((!occupied).trailing_zeros()).min(end - cursor);
-                let delivered = self.deliver_run(cursor, run, true);
-                cursor += delivered;
-                if delivered < run {
-                    return Err(cursor);
-                }
-                if cursor == end {
-                    break;
-                }
-                occupied >>= run;
             }
         }
-        Ok(end)
     }
 
-    /// Blocks without anything to look at, and the rest of the one that has something, in a later pass: word
-    /// by word, so that a call that runs out of work has got on however many entries are not settled.
-    fn later(&mut self, mut cursor: u64) -> Reached {
-        let left = self.table.order().slots() / BLOCK - cursor / BLOCK;
-        let idle = self
-            .reader
-            .idle_blocks(self.table, cursor / BLOCK, left.min(IDLE));
+    /// The same as long as entries are plain and there is room.
+    ///
+    /// The encoder is a value of its own meanwhile, and nothing is called: so it stays in registers.
+    #[inline(never)]
+    fn plain_and_runs(&mut self, mut cursor: u64, end: u64) -> Stop {
+        let mut encoder = self.encoder;
+        if !encoder.settle_in(cursor) {
+            return Stop::Tight(cursor);
+        }
+        let plain = self.table.plain(self.bolted_only);
+        let table = self.table;
+        let occupied = table.occupied().words(cursor / WORD, end / WORD);
+        let mut within = above(cursor % WORD);
+        let stop = 'words: {
+            for (word, occupied) in (cursor / WORD..).zip(occupied) {
+                let mut slots = occupied.load(Ordering::Relaxed) & within;
+                within = !0;
+                if slots == 0 {
+                    continue;
+                }
+                let Some(entries) = table.word(word).filter(|_| encoder.has_room_for_word()) else {
+                    let slot = word * WORD + u64::from(slots.trailing_zeros());
+                    encoder.gap(slot - cursor);
+                    cursor = slot;
+                    break 'words Stop::Tight(cursor);
+                };
+                while let Some((run, rest)) = Run::first(slots) {
+                    let slot = word * WORD + run.bit();
+                    let (gap, count) = (slot - cursor, run.length());
+                    let done = encoder.run_after(slot, gap, count, plain.run(entries, run));
+                    cursor = slot + done;
+                    if done < count {
+                        break 'words Stop::Odd(cursor);
+                    }
+                    slots = rest;
+                }
+            }
+            encoder.gap(end - cursor);
+            cursor = end;
+            Stop::End
+        };
+        encoder.resume_at(cursor);
+        self.encoder = encoder;
+        stop
+    }
+
+    /// Blocks without anything to look at, or the rest of one that has something, in a later pass: what hardware has set
+    /// is merged, and then the changes are delivered, that one among them.
+    fn later(&mut self, cursor: u64, taken: &mut Option<Taken>) -> Reached {
+        let block = cursor / BLOCK;
+        let left = self.table.order().slots() / BLOCK - block;
+        let idle = self.reader.idle_blocks(self.table, block, left.min(IDLE));
         if idle != 0 {
             if !self.budget.spend(idle * IDLE_WORK) {
                 return Err(cursor);
             }
-            return Ok((cursor / BLOCK + idle) * BLOCK);
+            return Ok((block + idle) * BLOCK);
         }
-        let block = cursor / BLOCK;
         let end = (block + 1) * BLOCK;
-        if !self.budget.spend(BLOCK_WORK) {
+        // A block is begun with half of a call's work left, so that something is delivered however much there is to
+        // merge.
+        if self.budget.left() < Budget::of_a_call().left() / 2 || !self.budget.spend(BLOCK_WORK) {
             return Err(cursor);
         }
-        for word in ones(self.table.unsettled().block(block)).map(|word| block * WORD + word) {
-            if word < cursor / WORD {
-                continue;
+        let upto = self.harvest(cursor, end);
+        let cursor = self.changes(cursor, upto, taken)?;
+        if cursor < end { Err(cursor) } else { Ok(end) }
+    }
+
+    /// Merges R and C into the guest view in the unsettled entries of a block, from the cursor on; up to where: not to the
+    /// end, if there is too much of it for a call.
+    fn harvest(&mut self, cursor: u64, end: u64) -> u64 {
+        let unsettled = self.table.unsettled();
+        let (block, first) = (cursor / BLOCK, cursor / WORD % WORD);
+        let least = self.budget.left() / 2;
+        for word in ones(unsettled.block(block) & above(first)).map(|word| block * WORD + word) {
+            if self.budget.left() < least {
+                return word * WORD;
             }
-            cursor = self.changes(cursor, (word * WORD).max(cursor))?;
-            if !self.budget.spend(WORD_WORK) {
-                return Err(cursor);
+            let slots = unsettled.word(word) & above(cursor.saturating_sub(word * WORD));
+            let _ = self
+                .budget
+                .spend(WORD_WORK + u64::from(slots.count_ones()) * UNSETTLED_WORK);
+            for bit in ones(self.table.news(word, slots)) {
+                let Some(place) = self.table.slot_at(word * WORD + bit) else {
+                    continue;
+                };
+                // Marked before it is merged: once it is merged the entry may be settled, and another reader
+                // that finds neither mark nor news calls its pass clean. Who takes the mark too early sees R and
+                // C all the same, in the real entry.
+                place.changed().mark();
+                if self.table.harvest(place).is_none() {
+                    self.missed = true;
+                }
+                let _ = self.budget.spend(HARVEST_WORK);
             }
-            self.harvest(word, cursor);
         }
-        self.changes(cursor, end)
+        end
     }
 
     /// Delivers the changes from the cursor to `end`, both in one block.
-    fn changes(&mut self, mut cursor: u64, end: u64) -> Reached {
+    fn changes(&mut self, cursor: u64, end: u64, taken: &mut Option<Taken>) -> Reached {
         if cursor == end || !self.reader.may_have_changes(self.table, cursor / BLOCK) {
             return Ok(end);
         }
-        while let Some(Taken {
-            word,
-            marks,
-            shared_out,
-        }) = self.reader.take(self.table, cursor, end)
-        {
-            let _ = self.budget.spend(WORD_WORK + shared_out * SHARE_WORK);
-            let mut left = marks;
-            while left != 0 {
-                let bit = u64::from(left.trailing_zeros());
-                let run = u64::from((!(left >> bit)).trailing_zeros());
-                let slot = word * WORD + bit;
-                let delivered = self.deliver_run(slot, run, false);
-                if delivered < run {
-                    self.reader.put_back(word, left & (!0 << (bit + delivered)));
-                    return Err(slot + delivered);
-                }
-                // All of the run, which may be all that is left of the word.
-                left &= (!0 << bit) << (run - 1) << 1;
-            }
-            cursor = (word + 1) * WORD;
-            if cursor >= end {
-                break;
-            }
+        let taken = taken.get_or_insert_with(Taken::new);
+        self.reader.take(self.table, cursor, end, taken);
+        let words = u64::from(taken.words.count_ones());
+        let _ = self
+            .budget
+            .spend(words * WORD_WORK + taken.shared_out * SHARE_WORK);
+        let reached = self.within_budget(|pass| pass.taken(taken, cursor, end));
+        if let Err(stopped) = reached {
+            self.reader.put_back(taken, stopped);
         }
-        Ok(end)
+        reached
     }
 
-    /// Merges R and C into the guest view in the unsettled entries of a word, from the cursor on.
-    fn harvest(&mut self, word: u64, cursor: u64) {
-        for bit in ones(self.table.unsettled().word(word)) {
-            let slot = word * WORD + bit;
-            let Some(place) = self.slot(slot) else {
-                continue;
-            };
-            let _ = self.budget.spend(UNSETTLED_WORK);
-            if slot < cursor || !self.table.has_news(place) {
-                continue;
+    /// Delivers the slots of taken marks, from the cursor on.
+    fn taken(&mut self, taken: &Taken, mut cursor: u64, end: u64) -> Reached {
+        loop {
+            let stop = self.plain_taken(taken, cursor);
+            match stop {
+                Stop::End => return Ok(end),
+                Stop::Odd(slot) | Stop::Tight(slot) => {
+                    if !self.deliver_stopped(stop, slot, false) {
+                        return Err(slot);
+                    }
+                    cursor = slot + 1;
+                }
             }
-            // Marked before it is merged: once it is merged the entry may be settled, and another reader
-            // that finds neither mark nor news calls its pass clean. Who takes the mark too early sees R and
-            // C all the same, in the real entry.
-            place.changed().mark();
-            if self.table.harvest(place).is_none() {
-                self.missed = true;
-            }
-            let _ = self.budget.spend(HARVEST_WORK);
         }
     }
 
-    /// Delivers a run of slots, each as what it is; how many. In a long run, what is an entry, unlocked, and
-    /// has no news goes by in a loop of its own; whatever is not goes one slot at a time.
-    #[inline]
-    fn deliver_run(&mut self, slot: u64, count: u64, first: bool) -> u64 {
-        let mut done = 0;
-        while done < count {
-            if count - done >= LONG_RUN {
-                let _ = self.budget.spend(RUN_WORK);
-                let most = self.budget.pieces(ENTRY_WORK).min(count - done);
-                let bolted_only = self.bolted_only;
-                let entries = self
-                    .table
-                    .copies(slot + done)
-                    .take(index(most))
-                    .map_while(|copy| match copy {
-                        Copy::Entry { v, r, news: false } if !bolted_only || v.is_bolted() => {
-                            Some((v, r))
-                        }
-                        _ => None,
-                    });
-                let copied = self.encoder.valid_run(slot + done, entries);
-                let _ = self.budget.spend(copied * ENTRY_WORK);
-                done += copied;
-            }
-            if done < count {
-                if !self.budget.spend(SLOT_WORK) || !self.deliver(slot + done, first) {
-                    break;
+    /// The same as long as they are plain entries and there is room; the encoder as in [`Self::plain_and_runs`].
+    #[inline(never)]
+    fn plain_taken(&mut self, taken: &Taken, cursor: u64) -> Stop {
+        let mut encoder = self.encoder;
+        let plain = self.table.plain(self.bolted_only);
+        let table = self.table;
+        let stop = 'words: {
+            for (word, marks) in taken.from(cursor) {
+                let Some(entries) = table.word(word).filter(|_| encoder.has_room_for_word()) else {
+                    break 'words Stop::Tight(word * WORD + u64::from(marks.trailing_zeros()));
+                };
+                let mut marks = marks;
+                while let Some((run, rest)) = Run::first(marks) {
+                    let slot = word * WORD + run.bit();
+                    let done = encoder.run(slot, run.length(), plain.run(entries, run));
+                    if done < run.length() {
+                        break 'words Stop::Odd(slot + done);
+                    }
+                    marks = rest;
                 }
-                done += 1;
             }
-        }
-        done
+            Stop::End
+        };
+        self.encoder = encoder;
+        stop
+    }
+
+    /// Delivers the slot that the quick way stopped at; whether that could be done. A call that has more behind it than
+    /// before it ends where it gets tight: slot by slot the rest would take longer than all else.
+    fn deliver_stopped(&mut self, stop: Stop, slot: u64, first: bool) -> bool {
+        let enough = matches!(stop, Stop::Tight(_)) && self.encoder.is_mostly_full();
+        !enough && self.deliver_odd(slot, first)
     }
 
     /// Delivers one slot as what it is; whether that could be done. In the first pass, what hardware has set is
     /// merged at once and the other readers are told; this one sees it here.
-    fn deliver(&mut self, slot: u64, first: bool) -> bool {
-        let Some(place) = self.slot(slot) else {
+    #[inline(never)]
+    fn deliver_odd(&mut self, slot: u64, first: bool) -> bool {
+        let Some(place) = self.table.slot_at(slot) else {
             return false;
         };
+        if !self.budget.spend(SLOT_WORK) {
+            return false;
+        }
         match self.table.copy(place) {
             Copy::Busy => {
                 self.missed = true;

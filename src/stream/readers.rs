@@ -20,7 +20,7 @@ use crate::addr::Lpid;
 use crate::arch::arrays::Levels;
 use crate::hcall::abi::OpenFlags;
 use crate::sync::{AtomicU64, Mutex, Ordering};
-use crate::table::bitmap::{BLOCK, WORD, index, ones};
+use crate::table::bitmap::{BLOCK, WORD, above, index, ones};
 use crate::table::{READERS, Table, Tables};
 
 /// The reader slots of one table.
@@ -359,7 +359,21 @@ fn share_out(slots: &mut [ReaderSlot<'_>; READERS], table: &Table<'_>, block: u6
     words
 }
 
-impl Slots<'_> {
+impl<'m> Slots<'m> {
+    /// One reader, and those of the others that are open; none, if there is no such one.
+    fn one_and_others<'s>(
+        &'s mut self,
+        slot: usize,
+    ) -> Option<(
+        &'s mut ReaderSlot<'m>,
+        [Option<&'s mut ReaderSlot<'m>>; READERS],
+    )> {
+        let mut others = self.readers.each_mut().map(Some);
+        let one = others.get_mut(slot)?.take()?;
+        let others = others.map(|other| other.filter(|other| other.owner.is_some()));
+        Some((one, others))
+    }
+
     /// Has every reader that is open find its table gone.
     fn close_all(&mut self) {
         for reader in &mut self.readers {
@@ -530,40 +544,54 @@ impl<'m> InUse<'_, 'm> {
             .count() as u64
     }
 
-    /// Takes the reader's marks of the first word that has some, from slot `cursor` to `end` in the same
-    /// block: the word's number and the marks. They are delivered, or put back.
-    ///
-    /// Always inlined: a pass takes word by word.
-    #[inline(always)]
-    pub(super) fn take(&self, table: &Table<'_>, cursor: u64, end: u64) -> Option<Taken> {
+    /// Takes the reader's marks from slot `cursor` to `end` in the same block, in a later pass. They are delivered, or put
+    /// back. What is marked in the table goes to the other readers; the reader's own share comes at once.
+    pub(super) fn take(&self, table: &Table<'_>, cursor: u64, end: u64, taken: &mut Taken) {
         let block = cursor / BLOCK;
+        let range = Within { cursor, end };
+        taken.begin(block);
         let mut slots = self.readers.slots.lock();
-        let shared_out = share_out(&mut slots.readers, table, block);
-        let reader = slots.readers.get_mut(self.slot)?;
-        let first = cursor / WORD;
-        for word in ones(reader.marks.summary(block)).map(|word| block * WORD + word) {
-            let had = reader.marks.leaf(word);
-            let taken = if word < first {
-                0
-            } else {
-                had & !below(word, cursor) & below(word, end)
-            };
-            if taken != 0 {
-                reader.marks.set_leaf(word, had & !taken);
-                reader.count -= u64::from(taken.count_ones());
-                return Some(Taken {
-                    word,
-                    marks: taken,
-                    shared_out,
-                });
+        let Some((reader, mut others)) = slots.one_and_others(self.slot) else {
+            return;
+        };
+        let alone = others.iter().all(Option::is_none);
+        for word in ones(reader.marks.summary(block)) {
+            let number = taken.first + word;
+            let had = reader.marks.leaf(number);
+            let marks = had & range.of(number);
+            if marks != 0 {
+                reader.marks.set_leaf(number, had & !marks);
+                reader.count -= u64::from(marks.count_ones());
+                taken.add(word, marks);
             }
         }
-        None
+        table.changed().take(block, |number, marks| {
+            taken.shared_out += 1;
+            if !alone {
+                for other in others.iter_mut().flatten() {
+                    other.add(number, marks);
+                }
+            }
+            let mine = marks & range.of(number);
+            taken.add(number - taken.first, mine);
+            if mine != marks {
+                reader.add(number, marks & !mine);
+            }
+        });
     }
 
-    /// Puts marks back that could not be delivered.
-    pub(super) fn put_back(&self, word: u64, marks: u64) {
+    /// Keeps marks of a word for the next pass.
+    pub(super) fn keep(&self, word: u64, marks: u64) {
         self.with(|reader| reader.count += reader.marks.add(word, marks));
+    }
+
+    /// Puts marks back that could not be delivered: those from slot `cursor` on.
+    pub(super) fn put_back(&self, taken: &Taken, cursor: u64) {
+        self.with(|reader| {
+            for (word, marks) in taken.from(cursor) {
+                reader.count += reader.marks.add(word, marks);
+            }
+        });
     }
 
     /// Runs `merge`, and if it merged something tells every other reader: this one has seen it already. Both
@@ -610,14 +638,75 @@ impl<'m> InUse<'_, 'm> {
     }
 }
 
-/// Marks that were taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A part of a block.
+#[derive(Clone, Copy, Debug)]
+struct Within {
+    cursor: u64,
+    end: u64,
+}
+
+impl Within {
+    /// The bits of word number `word` that are in it.
+    #[inline(always)]
+    fn of(self, word: u64) -> u64 {
+        if self.cursor.is_multiple_of(BLOCK) && self.end.is_multiple_of(BLOCK) {
+            return !0;
+        }
+        !below(word, self.cursor) & below(word, self.end)
+    }
+}
+
+/// Marks of a block that were taken. One is used for block after block: nothing is cleared but what says which words count.
+#[derive(Debug)]
 pub(super) struct Taken {
-    /// The number of their word.
-    pub(super) word: u64,
-    pub(super) marks: u64,
+    /// The number of the block's first word.
+    first: u64,
+    /// Words of the block that have some, a bit for each.
+    pub(super) words: u64,
+    /// The marks of those words.
+    marks: [u64; index(WORD)],
     /// How many words of marks were shared out on the way.
     pub(super) shared_out: u64,
+}
+
+impl Taken {
+    /// No marks.
+    pub(super) const fn new() -> Self {
+        Self {
+            first: 0,
+            words: 0,
+            marks: [0; index(WORD)],
+            shared_out: 0,
+        }
+    }
+
+    fn begin(&mut self, block: u64) {
+        (self.first, self.words, self.shared_out) = (block * WORD, 0, 0);
+    }
+
+    /// Adds marks of word `word` of the block.
+    #[inline(always)]
+    fn add(&mut self, word: u64, marks: u64) {
+        if let Some(of_word) = self.marks.get_mut(index(word)) {
+            let had = if self.words >> word & 1 == 0 {
+                0
+            } else {
+                *of_word
+            };
+            *of_word = had | marks;
+            self.words |= 1 << word;
+        }
+    }
+
+    /// The words that have marks of slots from `cursor` on: their numbers, and those marks.
+    #[inline(always)]
+    pub(super) fn from(&self, cursor: u64) -> impl Iterator<Item = (u64, u64)> {
+        let first = cursor.saturating_sub(self.first * WORD);
+        ones(self.words & above(first / WORD)).filter_map(move |word| {
+            let marks = self.marks.get(index(word))? & above(first.saturating_sub(word * WORD));
+            (marks != 0).then_some((self.first + word, marks))
+        })
+    }
 }
 
 /// How a read ended.

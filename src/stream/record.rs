@@ -7,14 +7,11 @@ use crate::addr::HostReal;
 use crate::arch::Machine;
 use crate::hcall::abi::{ENTRY, RECORD_HEADER};
 use crate::memory::GuestBuffer;
+use crate::table::bitmap::BLOCK;
 use crate::table::hpte::{GuestR, GuestV};
 
 /// The longest run that a header can count.
 pub const MAX_RUN: u64 = u16::MAX as u64;
-
-/// Where a header's doubleword counts valid entries, and invalid slots.
-const VALID_SHIFT: u32 = 16;
-const INVALID_SHIFT: u32 = 0;
 
 /// A record's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,144 +50,235 @@ impl Header {
     }
 }
 
+/// The counts of a header's doubleword, and the count of invalid slots alone.
+const COUNTS: u64 = 0xffff_ffff;
+const INVALID: u64 = 0xffff;
+/// Where it counts valid entries.
+const VALID_SHIFT: u32 = 16;
+
+/// Bytes that 64 slots take at most: every other one is an entry, in a record of its own, and one more header; or all are.
+const WORD_ROOM: u64 = 64 * ENTRY + 33 * RECORD_HEADER;
+
 /// No slot: the open record cannot be joined by any.
 const NO_SLOT: u64 = u64::MAX;
 
 /// Lays records into a buffer, joining runs that touch.
 ///
 /// The header of the record that is open stands in `header`, complete but for what still joins; it is stored
-/// when the next record begins, or at the end.
+/// when the next record begins, or at the end. A record without a slot is none: what begins next takes its place.
+///
+/// Invariant: `at`, `out`, `end` and `whole` are addresses in the buffer or its end, 8-byte aligned,
+/// `at <= out <= end <= whole`; there are 8 bytes for a header at `at` once a record is open.
 #[derive(Debug)]
 pub(super) struct Encoder<'a, M: Machine> {
     machine: &'a M,
-    buffer: GuestBuffer,
-    bytes: u64,
-    /// Where the open record's header goes; none before the first record.
-    at: Option<HostReal>,
+    start: u64,
+    /// Where the next entry goes.
+    out: u64,
+    /// Up to where it may go, by the last [`Self::limit`], and in the end.
+    end: u64,
+    whole: u64,
+    /// Where the open record's header goes.
+    at: u64,
     header: u64,
-    /// The slot that would join the open record's valid run, and its invalid run.
-    next_valid: u64,
-    next_invalid: u64,
+    /// The slot that follows what the open record has.
+    next: u64,
 }
+
+impl<M: Machine> Clone for Encoder<'_, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M: Machine> Copy for Encoder<'_, M> {}
 
 impl<'a, M: Machine> Encoder<'a, M> {
     pub(super) const fn new(machine: &'a M, buffer: GuestBuffer) -> Self {
-        let (next_valid, next_invalid) = (NO_SLOT, NO_SLOT);
+        let start = buffer.host().raw();
         Self {
             machine,
-            buffer,
-            bytes: 0,
-            at: None,
+            start,
+            out: start,
+            end: start + buffer.bytes() / 8 * 8,
+            whole: start + buffer.bytes() / 8 * 8,
+            at: start,
             header: 0,
-            next_valid,
-            next_invalid,
+            next: NO_SLOT,
         }
     }
 
-    /// Adds an entry; whether there was room.
-    #[inline]
+    /// Lays out so many bytes more, at most.
+    #[inline(always)]
+    pub(super) const fn limit(&mut self, bytes: u64) {
+        let left = self.whole - self.out;
+        self.end = self.out + if bytes < left { bytes & !7 } else { left };
+    }
+
+    /// Bytes that are laid out.
+    #[inline(always)]
+    pub(super) const fn bytes(&self) -> u64 {
+        self.out - self.start
+    }
+
+    /// Whether more of the room is taken than left.
+    pub(super) const fn is_mostly_full(&self) -> bool {
+        self.out - self.start > self.end - self.out
+    }
+
+    /// Whether there is room for what 64 slots take at most.
+    #[inline(always)]
     #[must_use]
-    pub(super) fn valid(&mut self, slot: u64, v: GuestV, r: GuestR) -> bool {
-        let joins = slot == self.next_valid && self.run(VALID_SHIFT) < MAX_RUN;
-        let at = if joins {
-            self.bytes
+    pub(super) const fn has_room_for_word(&self) -> bool {
+        self.end - self.out >= WORD_ROOM
+    }
+
+    /// Completes the open record and begins one at `slot`, for which there is room.
+    #[inline(always)]
+    fn begin_roomy(&mut self, slot: u64) {
+        if self.header & COUNTS != 0 {
+            self.machine.store(HostReal::new(self.at), self.header);
+            self.at = self.out;
+        }
+        self.out = self.at + RECORD_HEADER;
+        (self.header, self.next) = (slot << 32, slot);
+    }
+
+    /// Completes the open record and begins one at `slot`, if there is room for `bytes` of it; whether there was.
+    fn begin(&mut self, slot: u64, bytes: u64) -> bool {
+        let at = if self.header & COUNTS == 0 {
+            self.at
         } else {
-            self.bytes + RECORD_HEADER
+            self.out
         };
-        let Some((dword0, dword1)) = self.buffer.entry(at) else {
-            return false;
-        };
-        if !joins && !self.begin(slot) {
+        if self.end - at < bytes {
             return false;
         }
-        self.machine.store(dword0, v.raw());
-        self.machine.store(dword1, r.raw());
-        self.bytes = at + ENTRY;
-        self.header += 1 << VALID_SHIFT;
-        (self.next_valid, self.next_invalid) = (slot + 1, slot + 1);
+        self.begin_roomy(slot);
         true
     }
 
-    /// Adds a run of entries from `slot` on, as many as `copies` gives and there is room for; how many. The
-    /// header is touched once for all of them.
-    #[inline]
-    pub(super) fn valid_run(
+    /// Whether `count` valid entries go on with the open record's, which the slot before them is the last of.
+    #[inline(always)]
+    const fn joins(&self, count: u64) -> bool {
+        let valid = (self.header & COUNTS) >> VALID_SHIFT;
+        self.header & INVALID == 0 && valid + count <= MAX_RUN
+    }
+
+    /// Adds the `count` entries that `copies` gives to the open record, in whose word there is room for them, up to the
+    /// first that is none; how many.
+    #[inline(always)]
+    fn entries(
         &mut self,
-        slot: u64,
-        copies: impl Iterator<Item = (GuestV, GuestR)>,
+        count: u64,
+        copies: impl Iterator<Item = Option<(GuestV, GuestR)>>,
     ) -> u64 {
-        let joins = slot == self.next_valid && self.run(VALID_SHIFT) < MAX_RUN;
-        let (at, most) = if joins {
-            (self.bytes, MAX_RUN - self.run(VALID_SHIFT))
-        } else {
-            (self.bytes + RECORD_HEADER, MAX_RUN)
-        };
-        let mut count = 0;
-        for ((dword0, dword1), (v, r)) in self.buffer.entries(at).zip(copies) {
-            self.machine.store(dword0, v.raw());
-            self.machine.store(dword1, r.raw());
-            count += 1;
-            if count == most {
-                break;
-            }
+        let first = self.out;
+        for copy in copies {
+            let Some((v, r)) = copy else {
+                let added = (self.out - first) / ENTRY;
+                self.header += added << VALID_SHIFT;
+                return added;
+            };
+            self.machine.store(HostReal::new(self.out), v.raw());
+            self.machine.store(HostReal::new(self.out + 8), r.raw());
+            self.out += ENTRY;
         }
-        if count != 0 && (joins || self.begin(slot)) {
-            self.bytes = at + count * ENTRY;
-            self.header += count << VALID_SHIFT;
-            (self.next_valid, self.next_invalid) = (slot + count, slot + count);
-        }
+        self.header += count << VALID_SHIFT;
         count
     }
 
-    /// Adds a run of invalid slots; how many there was room for.
-    #[inline]
-    #[must_use]
+    /// Adds the `count` entries from `slot` on that `copies` gives, up to the first that is none; how many. They are of a
+    /// word that there was room for when its first one was added. The header is touched once for all of them.
+    #[inline(always)]
+    pub(super) fn run(
+        &mut self,
+        slot: u64,
+        count: u64,
+        copies: impl Iterator<Item = Option<(GuestV, GuestR)>>,
+    ) -> u64 {
+        if slot != self.next || !self.joins(count) {
+            self.begin_roomy(slot);
+        }
+        let added = self.entries(count, copies);
+        self.next = slot + added;
+        added
+    }
+
+    /// The same in a first pass, which leaves no slot out: `gap` invalid ones come before the entries and go on with the
+    /// open record, which [`Self::settle_in`] has made sure of. [`Self::resume_at`] ends a row of these.
+    #[inline(always)]
+    pub(super) fn run_after(
+        &mut self,
+        slot: u64,
+        gap: u64,
+        count: u64,
+        copies: impl Iterator<Item = Option<(GuestV, GuestR)>>,
+    ) -> u64 {
+        if gap != 0 {
+            self.machine
+                .store(HostReal::new(self.at), self.header + gap);
+            (self.at, self.out) = (self.out, self.out + RECORD_HEADER);
+            self.header = slot << 32;
+        } else if !self.joins(count) {
+            self.begin_roomy(slot);
+        }
+        self.entries(count, copies)
+    }
+
+    /// Adds invalid slots after a row of those, as they do.
+    #[inline(always)]
+    pub(super) const fn gap(&mut self, count: u64) {
+        self.header += count;
+    }
+
+    /// Has a record be open at `slot`, where a row of a first pass begins, with room for as many invalid slots as a block
+    /// has; whether there was room.
+    pub(super) fn settle_in(&mut self, slot: u64) -> bool {
+        let joins = slot == self.next && self.header & INVALID <= MAX_RUN - BLOCK;
+        joins || self.begin(slot, RECORD_HEADER)
+    }
+
+    /// Has the open record go on at `slot`, after a row of [`Self::run_after`] and [`Self::gap`] up to there.
+    #[inline(always)]
+    pub(super) const fn resume_at(&mut self, slot: u64) {
+        self.next = slot;
+    }
+
+    /// Adds one entry; whether there was room.
+    pub(super) fn valid(&mut self, slot: u64, v: GuestV, r: GuestR) -> bool {
+        let room = if slot == self.next && self.joins(1) {
+            self.end - self.out >= ENTRY
+        } else {
+            self.begin(slot, RECORD_HEADER + ENTRY)
+        };
+        room && self.run(slot, 1, core::iter::once(Some((v, r)))) == 1
+    }
+
+    /// Adds a run of invalid slots, in as many records as it takes; how many slots there was room for.
     pub(super) fn invalid(&mut self, slot: u64, count: u64) -> u64 {
         let mut added = 0;
         while added < count {
             let next = slot + added;
-            let joins = next == self.next_invalid && self.run(INVALID_SHIFT) < MAX_RUN;
-            if !joins && !self.begin(next) {
+            let joins = next == self.next && self.header & INVALID < MAX_RUN;
+            if !joins && !self.begin(next, RECORD_HEADER) {
                 break;
             }
-            let run = (count - added).min(MAX_RUN - self.run(INVALID_SHIFT));
-            self.header += run << INVALID_SHIFT;
+            let run = (count - added).min(MAX_RUN - (self.header & INVALID));
+            self.header += run;
+            self.next += run;
             added += run;
-            (self.next_valid, self.next_invalid) = (NO_SLOT, next + run);
         }
         added
     }
 
-    /// The length of one of the open record's runs.
-    #[inline]
-    const fn run(&self, shift: u32) -> u64 {
-        (self.header >> shift) & MAX_RUN
-    }
-
-    /// Completes the open record and begins one at `slot`; whether there was room for its header.
-    #[inline]
-    fn begin(&mut self, slot: u64) -> bool {
-        let Some(at) = self.buffer.dword(self.bytes) else {
-            return false;
-        };
-        self.complete();
-        self.bytes += RECORD_HEADER;
-        self.at = Some(at);
-        self.header = slot << 32;
-        true
-    }
-
-    #[inline]
-    fn complete(&mut self) {
-        if let Some(at) = self.at {
-            self.machine.store(at, self.header);
-        }
-    }
-
     /// Completes the last record; how many bytes the records take.
     #[must_use]
-    pub(super) fn finish(mut self) -> u64 {
-        self.complete();
-        self.bytes
+    pub(super) fn finish(self) -> u64 {
+        if self.header & COUNTS == 0 {
+            return self.at - self.start;
+        }
+        self.machine.store(HostReal::new(self.at), self.header);
+        self.bytes()
     }
 }

@@ -31,6 +31,12 @@ pub(crate) const fn index(word: u64) -> usize {
     word as usize
 }
 
+/// The bits of a word from number `bit` on; none from 64 on.
+#[inline(always)]
+pub(crate) const fn above(bit: u64) -> u64 {
+    if bit < WORD { !0 << bit } else { 0 }
+}
+
 /// The bits of a word, lowest first.
 #[inline]
 pub(crate) fn ones(mut word: u64) -> impl Iterator<Item = u64> {
@@ -165,6 +171,14 @@ impl<'m> Bitmap<'m> {
         self.0
             .get(index(word))
             .map_or(0, |word| word.load(Ordering::Relaxed))
+    }
+
+    /// Words from number `from` to number `to`, as many of them as there are.
+    #[inline]
+    #[must_use]
+    pub fn words(&self, from: u64, to: u64) -> &'m [AtomicU64] {
+        let end = index(to).min(self.0.len());
+        self.0.get(index(from)..end).unwrap_or_default()
     }
 
     /// Whether the slot's bit is set.

@@ -3,13 +3,15 @@
 //! [`Table`] is an area of memory (`area`) with an LPID, a format and an [`Order`]. The order of a
 //! table that is in use never changes.
 
-use super::bitmap::{Bitmap, Marks, index};
+use super::bitmap::{Bitmap, Marks, index, ones};
 use super::block::vrma_offset;
 use super::hash::is_vrma;
-use super::hpte::{Format, GuestR, GuestV, Layout, RealR, RealV};
+use super::hpte::{
+    ABSENT, BOLTED, Format, GuestR, GuestV, HVLOCK, Layout, RealR, RealV, VALID, View,
+};
 use super::slot::{Entry, Slot};
 use crate::addr::{Lpid, Ptex};
-use crate::arch::arrays::Arrays;
+use crate::arch::arrays::{Arrays, Run, WordSlots};
 use crate::sync::{AtomicU64, BeDword, Ordering, Steady, fence};
 
 /// Reader slots that every table has.
@@ -204,10 +206,8 @@ impl<'m> Table<'m> {
     #[must_use]
     pub fn hpt(&self) -> &'m [BeDword] {
         let slots = index(self.order().slots());
-        self.entries()
-            .get(..slots)
-            .unwrap_or_default()
-            .as_flattened()
+        let entries = self.entries();
+        entries.get(..slots).unwrap_or(entries).as_flattened()
     }
 
     /// The entries of the area, which may have room for more than the table has.
@@ -337,15 +337,43 @@ impl<'m> Table<'m> {
         Copy::Busy
     }
 
-    /// Copies of a run of slots from `first` on, one try each.
-    #[inline]
-    pub fn copies(&self, first: u64) -> impl Iterator<Item = Copy> {
-        let dwords = self.arrays.hpt().get(index(first)..).unwrap_or_default();
-        let views = self.arrays.view().get(index(first)..).unwrap_or_default();
-        dwords
-            .iter()
-            .zip(views)
-            .map(|([dword0, dword1], view)| self.look([dword0, dword1], view))
+    /// How the plain entries of the table are copied: those that hardware may use and nobody is changing, with no R or C
+    /// that their guest view lacks, and that are bolted if only those are wanted.
+    #[must_use]
+    pub const fn plain(&self, bolted_only: bool) -> Plain {
+        let bolted = if bolted_only { BOLTED } else { 0 };
+        Plain {
+            layout: self.layout,
+            mask: VALID | ABSENT | HVLOCK | bolted,
+            wanted: VALID | bolted,
+        }
+    }
+
+    /// The slots of a word; none if the table's area has no such word.
+    #[inline(always)]
+    #[must_use]
+    pub fn word(&self, word: u64) -> Option<WordSlots<'m>> {
+        self.arrays.word(word)
+    }
+
+    /// Those slots of a word, of the ones in `slots`, where hardware has set an R or C that the guest view lacks, as
+    /// far as can be seen without the lock.
+    #[inline(always)]
+    #[must_use]
+    pub fn news(&self, word: u64, slots: u64) -> u64 {
+        let Some(entries) = self.word(word) else {
+            return 0;
+        };
+        let mut news = 0;
+        for bit in ones(slots) {
+            let (dword1, view) = entries.dword1_and_view(bit);
+            let real = RealR::read(dword1.load(Ordering::Relaxed));
+            let view = View::read(view.load(Ordering::Relaxed));
+            if real.rc().is_news_to(view.guest()) {
+                news |= 1 << bit;
+            }
+        }
+        news
     }
 
     /// The same with one look.
@@ -398,5 +426,42 @@ impl<'m> Table<'m> {
         }
         slot.try_lock()?
             .map_or(Some(false), |locked| Some(locked.harvest()))
+    }
+}
+
+/// How plain entries are copied ([`Table::plain`]). What is the same for all of a table's entries is here as values:
+/// nothing is looked up again for each of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Plain {
+    layout: Layout,
+    mask: u64,
+    wanted: u64,
+}
+
+impl Plain {
+    /// The entries of a run of slots; none for each that is no plain one. Consistent as [`Table::copy`]'s, with one look
+    /// each.
+    #[inline(always)]
+    pub fn run(
+        self,
+        slots: WordSlots<'_>,
+        run: Run,
+    ) -> impl Iterator<Item = Option<(GuestV, GuestR)>> {
+        slots.run(run).map(move |([dword0, dword1], view)| {
+            let before = RealV::read(dword0.load(Ordering::Relaxed));
+            if before.raw() & self.mask != self.wanted {
+                return None;
+            }
+            fence(Ordering::Acquire);
+            let real = RealR::read(dword1.load(Ordering::Relaxed));
+            let view = self
+                .layout
+                .guest_r(View::read(view.load(Ordering::Relaxed)));
+            fence(Ordering::Acquire);
+            if dword0.load(Ordering::Relaxed) != before.raw() || real.rc().is_news_to(view) {
+                return None;
+            }
+            Some((self.layout.valid_v(before, real), view))
+        })
     }
 }

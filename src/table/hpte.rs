@@ -516,10 +516,15 @@ impl Format {
     #[must_use]
     pub const fn layout(self) -> Layout {
         match self {
-            Self::V2_07 => Layout { dword0: !0, b: 0 },
+            Self::V2_07 => Layout {
+                dword0: !0,
+                b: 0,
+                view: !TS,
+            },
             Self::V3_0 => Layout {
                 dword0: V3_0_DWORD0,
                 b: B,
+                view: !TS,
             },
         }
     }
@@ -533,6 +538,8 @@ pub struct Layout {
     dword0: u64,
     /// B as it stands in a guest's dword 0, if it stands in the table's dword 1.
     b: u64,
+    /// What a guest knows of its view. The same in all formats; a mask that is at hand takes one instruction.
+    view: u64,
 }
 
 impl Layout {
@@ -556,6 +563,20 @@ impl Layout {
     pub const fn guest_v(self, v: RealV, r: RealR) -> GuestV {
         let entry = GuestV::entered(v.0 & self.dword0);
         GuestV(entry.0 | r.0 << B_UP & self.b)
+    }
+
+    /// The same for an entry that hardware may use and nobody has locked.
+    #[inline(always)]
+    #[must_use]
+    pub(super) const fn valid_v(self, v: RealV, r: RealR) -> GuestV {
+        GuestV(v.0 | r.0 << B_UP & self.b)
+    }
+
+    /// Dword 1 as the guest knows it.
+    #[inline(always)]
+    #[must_use]
+    pub(super) const fn guest_r(self, view: View) -> GuestR {
+        GuestR(view.0 & self.view)
     }
 
     #[inline(always)]
