@@ -162,10 +162,45 @@ fn turn_headers(stream: &mut [u8]) {
     }
 }
 
-/// Slots said one by one as records with big-endian headers, each slot its last word.
-fn records(said: &BTreeMap<u64, Option<Entry>>) -> Result<Vec<u8>> {
+/// What a write did to a slot.
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    /// What stands there after it.
+    last: Option<Entry>,
+    /// What was entered last.
+    entered: Option<Entry>,
+    /// Readers hear of it: writing what is there already is a change to them, emptying what is empty is not.
+    is_news: bool,
+}
+
+impl Change {
+    const fn none(was: Option<Entry>) -> Self {
+        Self {
+            last: was,
+            entered: None,
+            is_news: false,
+        }
+    }
+}
+
+/// What a write that did this changed, by slots.
+fn changes(applied: &[Said], was: impl Fn(u64) -> Option<Entry>) -> BTreeMap<u64, Change> {
+    let mut changes = BTreeMap::new();
+    for &(slot, entry) in applied {
+        let change = changes
+            .entry(slot)
+            .or_insert_with(|| Change::none(was(slot)));
+        change.is_news |= entry.is_some() || change.last.is_some();
+        change.entered = entry.or(change.entered);
+        change.last = entry;
+    }
+    changes
+}
+
+/// What is said of slots, one by one, as records with big-endian headers.
+fn records(said: &[Said]) -> Result<Vec<u8>> {
     let mut stream = Vec::new();
-    for (&slot, entry) in said {
+    for &(slot, entry) in said {
         let header = Header {
             index: u32::try_from(slot)?,
             n_valid: u16::from(entry.is_some()),
@@ -181,6 +216,11 @@ impl<B: Backend + ?Sized> Replay<'_, B> {
     pub(super) fn write(&mut self, write: &StreamWrite) -> Result<()> {
         let bytes = Bytes(&write.buffer);
         let theirs = linux(bytes, write.count, self.slots, &self.memory);
+        for &(slot, entry) in &theirs.applied {
+            if let Some(Entry { dw0, dw1 }) = entry {
+                self.entered(slot, dw0, dw1);
+            }
+        }
         let expected = match theirs.ended {
             Some(Ended { errno, .. }) => (-1, errno),
             None => (theirs.taken.cast_signed(), 0),
@@ -296,22 +336,22 @@ impl<B: Backend + ?Sized> Replay<'_, B> {
             let slot = usize::try_from(slot).ok();
             slot.and_then(|slot| before.get(slot)).copied().flatten()
         };
-        let last = |applied: &[Said]| applied.iter().copied().collect::<BTreeMap<_, _>>();
-        let (linux, ours) = (last(linux), last(ours));
+        let (linux, ours) = (changes(linux, was), changes(ours, was));
         let slots: BTreeSet<u64> = linux.keys().chain(ours.keys()).copied().collect();
-        let mut corrected = BTreeMap::new();
+        let mut corrected = Vec::new();
         for slot in slots {
-            let wanted = linux.get(&slot).copied().unwrap_or_else(|| was(slot));
-            let found = ours.get(&slot).copied().unwrap_or_else(|| was(slot));
-            // Writing what is there already is a change to Linux's readers, emptying what is empty is not.
-            let is_news = |side: &BTreeMap<u64, Option<Entry>>| {
-                side.get(&slot)
-                    .is_some_and(|entry| entry.is_some() || was(slot).is_some())
-            };
-            if wanted != found || is_news(&linux) && !is_news(&ours) {
-                corrected.insert(slot, wanted);
+            let untouched = Change::none(was(slot));
+            let wanted = linux.get(&slot).unwrap_or(&untouched);
+            let found = ours.get(&slot).unwrap_or(&untouched);
+            let is_silent = wanted.is_news && !found.is_news;
+            if wanted.last != found.last || is_silent {
+                if is_silent && wanted.last.is_none() && was(slot).is_none() {
+                    // Emptying it again is news only after it was entered.
+                    corrected.push((slot, wanted.entered));
+                }
+                corrected.push((slot, wanted.last));
             }
-            if !is_news(&linux) {
+            if !wanted.is_news && (found.is_news || wanted.last != found.last) {
                 self.persistent.ours_alone.insert(slot);
             }
         }
@@ -329,8 +369,11 @@ impl<B: Backend + ?Sized> Replay<'_, B> {
     /// Restores the entries that KVM makes itself when the guest first runs: here the guest takes those that are
     /// there.
     pub(super) fn vrma(&mut self, entries: &[(u64, Entry)]) -> Result<()> {
+        for &(slot, Entry { dw0, dw1 }) in entries {
+            self.entered(slot, dw0, dw1);
+        }
         let entries = entries.iter().map(|&(slot, entry)| (slot, Some(entry)));
-        let stream = records(&entries.collect())?;
+        let stream = records(&entries.collect::<Vec<_>>())?;
         let (status, ..) = self.give(&stream, u64::try_from(stream.len())?)?;
         ensure!(status == 0, "the VRMA cannot be restored: {status}");
         Ok(())
