@@ -113,11 +113,11 @@ impl BeDword {
         self.0.store(value.to_be(), order);
     }
 
-    /// Replaces `current` by `new`, relaxed, in one `ldarx`/`stdcx.` pair; may fail spuriously.
-    #[inline]
+    /// Replaces `current` by `new`, relaxed, in one `ldarx`/`stdcx.` pair; whether it was `current`.
+    #[inline(always)]
     pub fn try_replace(&self, current: u64, new: u64) -> bool {
         self.0
-            .compare_exchange_weak(
+            .compare_exchange(
                 current.to_be(),
                 new.to_be(),
                 Ordering::Relaxed,

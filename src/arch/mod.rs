@@ -4,11 +4,13 @@
 //! HPT coherent (ISA 3.0B Book III section 5.10), the byte store that R of a live entry is cleared with, and
 //! guest memory by host real address: doublewords, and what is done to pages as a whole.
 //! `powerpc64` has the instructions; `host` records what was asked for and plays a hardware that
-//! sets R and C as late as it may, so that tests can hold the engine to its orderings.
+//! sets R and C as late as it may, so that tests can hold the engine to its orderings. `arrays` is the memory that the
+//! engine's tables are in.
 
 use crate::addr::{HostReal, Lpid};
 use crate::sync::BeDword;
 
+pub mod arrays;
 #[cfg(not(target_os = "none"))]
 pub mod host;
 #[cfg(target_os = "none")]

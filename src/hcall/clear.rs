@@ -20,7 +20,7 @@ use super::abi::Status;
 use crate::arch::Machine;
 use crate::table::tlb;
 
-#[inline(never)]
+#[inline(always)]
 pub(super) fn clear_ref<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     let (machine, scope) = (&call.system.machine, call.scope());
     let locked = match call.entry() {
@@ -39,7 +39,7 @@ pub(super) fn clear_ref<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     Status::Success
 }
 
-#[inline(never)]
+#[inline(always)]
 pub(super) fn clear_mod<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     let (machine, scope) = (&call.system.machine, call.scope());
     let locked = match call.entry() {

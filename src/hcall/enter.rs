@@ -25,18 +25,19 @@ const LOW_FLAGS: Flags = Flags::from_bits_retain(0xffff_ffff);
 /// The largest page that is zeroed or synchronised.
 const LARGEST_PREPARED: u64 = 64 << 10;
 
-#[inline(never)]
-pub(super) fn enter<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
+/// H_ENTER without flags about the page's memory; none: it has some.
+#[inline(always)]
+pub(super) fn enter<M: Machine>(call: &mut Call<'_, '_, M>) -> Option<Status> {
     if Flags::from_bits_retain(call.argument(0)).intersects(LOW_FLAGS) {
-        return enter_prepared(call);
+        return None;
     }
-    make(call, |_, _| {})
+    Some(make(call, |_, _| {}))
 }
 
 /// The same with flags about the page's memory: apart, so that the way without them needs no room for calls.
 #[cold]
 #[inline(never)]
-fn enter_prepared<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
+pub(super) fn enter_prepared<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     let flags = Flags::from_bits_retain(call.argument(0));
     make(call, |machine, entry| prepare(machine, flags, entry))
 }
@@ -55,10 +56,10 @@ fn make<M: Machine>(call: &mut Call<'_, '_, M>, prepare: impl FnOnce(&M, &Entry)
     let exact = flags.contains(Flags::EXACT);
     match claim(table, ptex, exact) {
         Err(status) => status,
-        Ok((ptex, claimed)) => {
+        Ok(claimed) => {
             prepare(&call.system.machine, &entry);
-            claimed.publish(&call.system.machine, entry);
-            call.put(0, ptex);
+            let ptex = claimed.publish(&call.system.machine, entry);
+            call.put(0, ptex.raw());
             Status::Success
         }
     }
@@ -78,32 +79,13 @@ fn prepare<M: Machine>(machine: &M, flags: Flags, entry: &Entry) {
     }
 }
 
-/// A free slot: exactly `ptex`, or the first one of its group. The occupied bitmap says which are free; that
-/// a bit is being set or cleared at this moment reads as a full group, as if the call had come earlier or
-/// later.
+/// A free slot: exactly `ptex`, or the first one of its group.
 #[inline(always)]
-fn claim<'t>(table: &'t Table<'_>, ptex: u64, exact: bool) -> Result<(u64, Claimed<'t>), Status> {
+fn claim<'t>(table: &'t Table<'_>, ptex: u64, exact: bool) -> Result<Claimed<'t>, Status> {
     if exact {
         let slot = table.slot_at(ptex).ok_or(Status::Parameter)?;
-        return slot
-            .claim()
-            .map(|claimed| (ptex, claimed))
-            .ok_or(Status::PtegFull);
+        return slot.claim().ok_or(Status::PtegFull);
     }
-    if table.ptex(ptex).is_none() {
-        return Err(Status::Parameter);
-    }
-    let group = ptex & !7;
-    loop {
-        let occupied = table.occupied().word(group / 64) >> (group % 64) & 0xff;
-        let free = u64::from((!occupied).trailing_zeros());
-        if free >= 8 {
-            return Err(Status::PtegFull);
-        }
-        let slot = table.slot_at(group + free).ok_or(Status::Parameter)?;
-        if let Some(claimed) = slot.claim() {
-            return Ok((group + free, claimed));
-        }
-        // Another vCPU was quicker: the group has one free slot less.
-    }
+    let slot = table.slot_at(ptex).ok_or(Status::Parameter)?;
+    slot.claim_in_group().ok_or(Status::PtegFull)
 }

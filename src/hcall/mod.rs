@@ -5,7 +5,9 @@
 //! Every value a guest gives is checked here or turned into a type that can only hold a checked one; whatever
 //! it holds, the answer is a status.
 //!
-//! Handlers are kept out of line, so that none saves and restores the registers that another one needs.
+//! A board that knows the token before it calls, from a table of its own, calls [`dispatch_to`]: the call is chosen when
+//! the engine is compiled, and the way of each is one piece of code that saves and restores only what it needs itself.
+//! Other handlers are kept out of line.
 
 pub mod abi;
 mod block_remove;
@@ -104,32 +106,21 @@ pub struct Seat {
     pub cpu: u32,
 }
 
-impl Seat {
-    /// The number of no vCPU: a call is made for the partition by another.
-    const NOBODY: u32 = u32::MAX;
-
-    /// The same CPU, with no vCPU of the partition that the call is for.
-    const fn proxy(self) -> Self {
-        Self {
-            vcpu: Self::NOBODY,
-            ..self
-        }
-    }
-}
-
 /// A hypercall in progress.
 #[derive(Debug)]
 struct Call<'c, 'm, M: Machine> {
     system: &'c System<'m, M>,
     caller: &'c Partition<'m>,
     seat: Seat,
+    /// Whether another partition makes it for the caller, none of whose vCPUs is at it.
+    by_proxy: bool,
     frame: &'c mut Frame,
 }
 
 impl<'c, M: Machine> Call<'c, '_, M> {
     /// The calling vCPU's number; none, if the call is made for the partition by another.
     fn vcpu(&self) -> Option<usize> {
-        (self.seat.vcpu != Seat::NOBODY).then_some(self.seat.vcpu as usize)
+        (!self.by_proxy).then_some(self.seat.vcpu as usize)
     }
 
     /// The CPU's number.
@@ -141,7 +132,7 @@ impl<'c, M: Machine> Call<'c, '_, M> {
     /// calls.
     #[inline]
     fn scope(&self) -> Scope {
-        if self.seat.vcpu == Seat::NOBODY {
+        if self.by_proxy {
             self.caller.table().lpid().into()
         } else {
             self.caller.scope()
@@ -171,10 +162,6 @@ impl<'c, M: Machine> Call<'c, '_, M> {
 }
 
 /// Carries out the hypercall whose token and arguments are in `frame`, for a vCPU of `caller`.
-///
-/// The calls that are made all the time are on its own way; the rest is in a function apart, whose registers these
-/// need not save.
-#[inline]
 pub fn dispatch<'m, M: Machine, P: Platform>(
     system: &System<'m, M>,
     platform: &P,
@@ -192,9 +179,13 @@ pub fn dispatch<'m, M: Machine, P: Platform>(
         system,
         caller,
         seat,
+        by_proxy: false,
         frame,
     };
     let (status, next) = match hpt(&mut call, token) {
+        Some(Status::Success) if token == abi::H_RESIZE_HPT_COMMIT => {
+            (Status::Success, Next::Reload)
+        }
         Some(status) => (status, Next::Resume),
         None => other(call, platform, token),
     };
@@ -202,25 +193,59 @@ pub fn dispatch<'m, M: Machine, P: Platform>(
     next
 }
 
-/// The calls on a partition's table that are made all the time; none: the token is not one of theirs.
-#[inline]
-fn hpt<M: Machine>(call: &mut Call<'_, '_, M>, token: u64) -> Option<Status> {
+/// Carries out hypercall `TOKEN`, whose arguments are in `frame`, for a vCPU of `caller` that is not in problem state, and
+/// that goes on afterwards; whether it did. For the calls on a partition's table that are made all the time: H_REMOVE,
+/// H_ENTER, H_READ, H_CLEAR_MOD, H_CLEAR_REF, H_PROTECT and H_BULK_REMOVE. Where it did not, nothing has happened, and
+/// [`dispatch`] will: the token is another one, or its flags want more than is done all the time.
+///
+/// Always inlined: the caller is the function that the board's vector calls, and it is made for this token alone.
+#[inline(always)]
+pub fn dispatch_to<'m, const TOKEN: u64, M: Machine>(
+    system: &System<'m, M>,
+    caller: &Partition<'m>,
+    seat: Seat,
+    frame: &mut Frame,
+) -> bool {
+    let mut call = Call {
+        system,
+        caller,
+        seat,
+        by_proxy: false,
+        frame,
+    };
+    let Some(status) = direct(&mut call, TOKEN) else {
+        return false;
+    };
+    frame.regs[0] = status.raw();
+    true
+}
+
+/// The calls that [`dispatch_to`] is for, each in its usual form; none: it is not one of them.
+#[inline(always)]
+fn direct<M: Machine>(call: &mut Call<'_, '_, M>, token: u64) -> Option<Status> {
     Some(match token {
         abi::H_REMOVE => remove::remove(call),
-        abi::H_ENTER => enter::enter(call),
-        abi::H_READ => read::read(call),
+        abi::H_ENTER => return enter::enter(call),
+        abi::H_READ => return read::read(call),
+        abi::H_CLEAR_MOD => clear::clear_mod(call),
+        abi::H_CLEAR_REF => clear::clear_ref(call),
         abi::H_PROTECT => protect::protect(call),
         abi::H_BULK_REMOVE => remove::bulk_remove(call),
         _ => return None,
     })
 }
 
-/// The calls on a partition's table that are made too seldom to be compared with on the way to the others.
+/// The calls on a partition's table, for those who learn the token with the call; none: it is not one of theirs.
 #[inline(never)]
-fn hpt_seldom<M: Machine>(call: &mut Call<'_, '_, M>, token: u64) -> Option<Status> {
+fn hpt<M: Machine>(call: &mut Call<'_, '_, M>, token: u64) -> Option<Status> {
+    direct(call, token).or_else(|| seldom(call, token))
+}
+
+/// The calls on a partition's table that [`direct`] has not, or not in this form.
+fn seldom<M: Machine>(call: &mut Call<'_, '_, M>, token: u64) -> Option<Status> {
     Some(match token {
-        abi::H_CLEAR_REF => clear::clear_ref(call),
-        abi::H_CLEAR_MOD => clear::clear_mod(call),
+        abi::H_ENTER => enter::enter_prepared(call),
+        abi::H_READ => read::read_any(call),
         abi::H_PAGE_INIT => page_init::page_init(call),
         abi::H_BLOCK_REMOVE => block_remove::block_remove(call),
         abi::H_CLEAR_HPT => clear_hpt::clear_hpt(call),
@@ -261,15 +286,9 @@ fn other<M: Machine, P: Platform>(
             return (Status::Success, Next::Exit);
         }
         abi::H_REPORT => return console::report(&call, platform),
-        _ => match hpt_seldom(&mut call, token) {
-            Some(Status::Success) if token == abi::H_RESIZE_HPT_COMMIT => {
-                return (Status::Success, Next::Reload);
-            }
-            Some(status) => status,
-            None => platform
-                .extra(call.caller.description().lpid, call.frame)
-                .unwrap_or(Status::Function),
-        },
+        _ => platform
+            .extra(call.caller.description().lpid, call.frame)
+            .unwrap_or(Status::Function),
     };
     (status, Next::Resume)
 }

@@ -11,7 +11,7 @@ use crate::arch::Machine;
 use crate::table::hpte::COMPARED;
 use crate::table::tlb;
 
-#[inline(never)]
+#[inline(always)]
 pub(super) fn protect<M: Machine>(call: &Call<'_, '_, M>) -> Status {
     let flags = call.argument(0);
     let locked = match call.entry() {

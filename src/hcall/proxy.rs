@@ -2,9 +2,8 @@
 //!
 //! Replays, restore tools and debuggers do to a table what its guest could do, while the guest does not run. The
 //! frame, r3 to r12 as the guest would load them, stands in the caller's buffer; the same ten doublewords come
-//! back. What may be made so is what [`super::hpt`] and
-//! [`super::hpt_seldom`] route: the HPT calls, and nothing that acts on a vCPU or on
-//! another partition. Any other token puts H_FUNCTION into the frame.
+//! back. What may be made so is what [`super::hpt`] routes: the HPT calls, and nothing that acts on a vCPU or on another
+//! partition. Any other token puts H_FUNCTION into the frame.
 //!
 //! # Status
 //! The call's own status says only whether the proxy could be made, in this order:
@@ -29,7 +28,7 @@
 //! [`Control::begin_write`]: crate::lpar::control::Control::begin_write
 
 use super::abi::Status;
-use super::{Call, Frame, hpt, hpt_seldom};
+use super::{Call, Frame, hpt};
 use crate::addr::GuestReal;
 use crate::arch::Machine;
 
@@ -69,10 +68,11 @@ fn try_hcall<M: Machine>(call: &Call<'_, '_, M>) -> Result<(), Status> {
     let mut proxied = Call {
         system: call.system,
         caller: target,
-        seat: call.seat.proxy(),
+        seat: call.seat,
+        by_proxy: true,
         frame: &mut frame,
     };
-    let status = hpt(&mut proxied, token).or_else(|| hpt_seldom(&mut proxied, token));
+    let status = hpt(&mut proxied, token);
     frame.regs[0] = status.unwrap_or(Status::Function).raw();
     let _ = (0..ROUNDS).any(|_| target.readers().share_out(target.tables()));
     drop(writing);

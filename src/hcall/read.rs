@@ -9,8 +9,29 @@ use crate::table::Table;
 use crate::table::hpt::Copy;
 use crate::table::slot::Slot;
 
+/// H_READ of one entry that nobody is changing; none: four are wanted, or someone is.
+#[inline(always)]
+pub(super) fn read<M: Machine>(call: &mut Call<'_, '_, M>) -> Option<Status> {
+    if Flags::from_bits_retain(call.argument(0)).contains(Flags::READ_4) {
+        return None;
+    }
+    let table = call.caller.table();
+    let Some(slot) = table.slot_at(call.argument(1)) else {
+        return Some(Status::Parameter);
+    };
+    let (dword0, dword1) = match table.try_copy(slot) {
+        Copy::Entry { v, r, .. } => (v.raw(), r.raw()),
+        Copy::Free => (0, 0),
+        Copy::Busy => return None,
+    };
+    call.put(0, dword0);
+    call.put(1, dword1);
+    Some(Status::Success)
+}
+
+/// H_READ of the four entries of a half group; or of one that is being changed.
 #[inline(never)]
-pub(super) fn read<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
+pub(super) fn read_any<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     let flags = Flags::from_bits_retain(call.argument(0));
     let table = call.caller.table();
     let ptex = call.argument(1);

@@ -20,7 +20,7 @@ fn matches(v: GuestV, flags: Flags, avpn: u64) -> bool {
         || flags.contains(Flags::ANDCOND) && v.raw() & avpn != 0)
 }
 
-#[inline(never)]
+#[inline(always)]
 pub(super) fn remove<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     let flags = Flags::from_bits_retain(call.argument(0));
     let locked = match call.entry() {
@@ -64,7 +64,7 @@ const RC_SHIFT: u32 = 51;
 /// Each specifier is answered in place. A bad one (an unused one too, as KVM and QEMU have it) ends the call
 /// with H_PARAMETER after what came before it is done. The call waits for a lock only while it holds none:
 /// else it flushes and lets go of what it holds first, so two calls never wait for each other.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn bulk_remove<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     let table = call.caller.table();
     let mut batch = Batch::<BULK>::new(call.scope());

@@ -76,7 +76,7 @@ impl<'m> Partition<'m> {
         let (tables, marks) = Tables::new(description.lpid, format, memory);
         Self {
             tables,
-            readers: Readers::new(marks.map(|marks| marks.words())),
+            readers: Readers::new(marks),
             writer_slot: Mutex::new(WriterSlot {
                 owner: None,
                 serial: 0,
@@ -225,7 +225,7 @@ impl<'m> Partition<'m> {
                         continue;
                     };
                     if table.harvest(place) == Some(true) {
-                        table.note_change(place.ptex());
+                        place.note_change();
                         let _ = budget.spend(MERGE_WORK);
                     }
                 }

@@ -37,18 +37,19 @@ use crate::table::bitmap::{BLOCK, WORD, ones};
 use crate::table::resize::{Carried, Rehash, wipe};
 use crate::table::{Order, Table};
 
-/// Prepares that say that they are not done, at most. Linux gives up after ten seconds, and sleeps for up to 20
-/// ms when told to come again after 1; what is not done then is the commit's.
-const PATIENCE: u32 = 256;
+/// Prepares that say that they are not done, at most: who changes its table faster than it is followed gets no
+/// further. Linux gives up when it was told to sleep for ten seconds in all; what is not done by then is the commit's,
+/// all of whose time the partition stands still.
+const PATIENCE: u32 = 1024;
 /// An entry is looked for in as many places in a call of a prepare, at most.
 const PLACES: u64 = 1024;
 
 // Work, in about instructions: to empty a word of slots, and an entry in it; to look at a slot; to carry an entry; to look
 // into one of the places where a copy can be.
-const WIPE_WORK: u64 = 12;
+const WIPE_WORK: u64 = 15;
 const ENTRY_WORK: u64 = 10;
 const LOOK_WORK: u64 = 60;
-const CARRY_WORK: u64 = 250;
+const CARRY_WORK: u64 = 300;
 const PLACE_WORK: u64 = 8;
 
 /// Who commits a resize.
@@ -230,7 +231,8 @@ impl Partition<'_> {
         if let Some(reader) = resize.follower(self)? {
             let lap = &mut resize.lap;
             lap.pieces += 1;
-            let over = follow(rehash.old, &reader, &mut budget, |slot, budget| {
+            let worth = |word, slots| rehash.worth(word, slots);
+            let over = follow(rehash.old, &reader, &mut budget, worth, |slot, budget| {
                 carry_again(&rehash, machine, slot, budget, lap) == Carried::Done
             });
             if over {
@@ -371,7 +373,8 @@ fn carry_rest<M: Machine>(rehash: &Rehash<'_, '_>, machine: &M, reader: &InUse<'
     let old = rehash.old;
     let lap = |show: &mut dyn FnMut(u64) -> bool| {
         let budget = &mut Budget::unbounded();
-        while !follow(old, reader, budget, |slot, _| show(slot)) {}
+        let worth = |word, slots| rehash.worth(word, slots);
+        while !follow(old, reader, budget, worth, |slot, _| show(slot)) {}
     };
     // The rest of the lap that it is in, the first one perhaps.
     lap(&mut |slot| {
@@ -397,7 +400,7 @@ fn carry_all<M: Machine>(rehash: &Rehash<'_, '_>, machine: &M, order: Order) -> 
     rehash.new.set_order(order);
     let old = rehash.old;
     (0..old.order().slots() / WORD).any(|word| {
-        ones(old.occupied().word(word))
+        ones(rehash.worth(word, old.occupied().word(word)))
             .map(|bit| word * WORD + bit)
             .any(|slot| rehash.carry(machine, slot, true) != Carried::Done)
     })
@@ -413,7 +416,7 @@ fn mark_news(rehash: &Rehash<'_, '_>) {
                 if let Some(place) = place.filter(|_| rehash.is_source(slot))
                     && old.harvest(place) == Some(true)
                 {
-                    old.mark_changed(place.ptex());
+                    place.mark_changed();
                 }
             }
         }

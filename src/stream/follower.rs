@@ -3,7 +3,9 @@
 //! A resize follows the table that it carries entries over from. The first lap shows the occupied slots, each
 //! later one the slots that changed since they were shown; what the follower cannot use now it is shown again in
 //! the next lap. The marks are those of a reader slot, so all that is said of readers ([`super::readers`]) holds
-//! here: a slot is shown after its mark is taken, and a change after that marks it again.
+//! here: a slot is shown after its mark is taken, and a change after that marks it again. Most slots are of no use to
+//! a follower, and to show one costs more than to look at it: `worth` sorts those out, a word of them at a time, by a
+//! look that comes after the mark is taken, too.
 
 use super::Budget;
 use super::readers::{InUse, Taken};
@@ -11,20 +13,26 @@ use crate::table::Table;
 use crate::table::bitmap::{BLOCK, WORD, ones};
 
 // Work, in about the instructions that it takes: to begin a block, to take up a word of it, to share out a word
-// of marks.
+// of marks, to sort out a slot.
 const BLOCK_WORK: u64 = 24;
 const WORD_WORK: u64 = 40;
 const SHARE_WORK: u64 = 100;
+const SORT_WORK: u64 = 8;
 
 /// Goes on with the lap that the reader is in: gives `show` one slot after the other; whether the lap is over.
-/// `show` says whether it is done with the slot, and spends what that took. A slot is shown while there is work
-/// left.
+/// `worth` says which slots of a word, of those that are in its second argument, are to be shown at all. `show` says
+/// whether it is done with the slot, and spends what that took. A slot is shown while there is work left.
 pub(crate) fn follow(
     table: &Table<'_>,
     reader: &InUse<'_, '_>,
     budget: &mut Budget,
+    worth: impl Fn(u64, u64) -> u64,
     mut show: impl FnMut(u64, &mut Budget) -> bool,
 ) -> bool {
+    let mut show_word = |word: u64, slots: u64, budget: &mut Budget| {
+        let _ = budget.spend(u64::from(slots.count_ones()) * SORT_WORK);
+        show_word(reader, word, worth(word, slots), budget, &mut show)
+    };
     let (mut cursor, first) = reader.with(|reader| (reader.cursor, reader.is_first_pass()));
     let slots = table.order().slots();
     let mut stopped = false;
@@ -36,11 +44,11 @@ pub(crate) fn follow(
         let reached = if first {
             let shared_out = reader.enter_block(table, cursor);
             let _ = budget.spend(shared_out * SHARE_WORK);
-            let reached = occupied(table, reader, cursor..end, budget, &mut show);
+            let reached = occupied(table, cursor..end, budget, &mut show_word);
             reader.leave_block(reached);
             reached
         } else {
-            changed(table, reader, cursor..end, budget, &mut show)
+            changed(table, reader, cursor..end, budget, &mut show_word)
         };
         stopped = reached < end;
         cursor = reached;
@@ -52,17 +60,16 @@ pub(crate) fn follow(
 /// Shows the occupied slots of a block, or of the rest of it; where it stopped.
 fn occupied(
     table: &Table<'_>,
-    reader: &InUse<'_, '_>,
     slots: core::ops::Range<u64>,
     budget: &mut Budget,
-    show: &mut impl FnMut(u64, &mut Budget) -> bool,
+    show_word: &mut impl FnMut(u64, u64, &mut Budget) -> u64,
 ) -> u64 {
     let mut cursor = slots.start;
     while cursor < slots.end {
         let (word, bit) = (cursor / WORD, cursor % WORD);
         let shown = if budget.spend(WORD_WORK) {
             let occupied = table.occupied().word(word) & !0 << bit;
-            show_word(reader, word, occupied, budget, show)
+            show_word(word, occupied, budget)
         } else {
             bit
         };
@@ -80,7 +87,7 @@ fn changed(
     reader: &InUse<'_, '_>,
     slots: core::ops::Range<u64>,
     budget: &mut Budget,
-    show: &mut impl FnMut(u64, &mut Budget) -> bool,
+    show_word: &mut impl FnMut(u64, u64, &mut Budget) -> u64,
 ) -> u64 {
     let mut cursor = slots.start;
     if !reader.may_have_changes(table, cursor / BLOCK) {
@@ -99,7 +106,7 @@ fn changed(
             break;
         };
         let _ = budget.spend(shared_out * SHARE_WORK);
-        let shown = show_word(reader, word, marks, budget, show);
+        let shown = show_word(word, marks, budget);
         if shown < WORD {
             reader.put_back(word, marks & !0 << shown);
             return word * WORD + shown;

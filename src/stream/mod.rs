@@ -31,7 +31,7 @@ pub(crate) struct Budget(u64);
 impl Budget {
     /// The work of one call.
     pub(crate) const fn of_a_call() -> Self {
-        Self(24_000)
+        Self(23_000)
     }
 
     /// Work without a bound, for a call that has to be done in one.

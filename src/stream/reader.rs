@@ -247,7 +247,7 @@ impl<'a, M: Machine> Pass<'a, '_, '_, M> {
             // Marked before it is merged: once it is merged the entry may be settled, and another reader
             // that finds neither mark nor news calls its pass clean. Who takes the mark too early sees R and
             // C all the same, in the real entry.
-            self.table.mark_changed(place.ptex());
+            place.mark_changed();
             if self.table.harvest(place).is_none() {
                 self.missed = true;
             }
@@ -261,22 +261,20 @@ impl<'a, M: Machine> Pass<'a, '_, '_, M> {
     fn deliver_run(&mut self, slot: u64, count: u64, first: bool) -> u64 {
         let mut done = 0;
         while done < count {
-            if count - done >= LONG_RUN
-                && let Some(ptex) = self.table.ptex(slot + done)
-            {
+            if count - done >= LONG_RUN {
                 let _ = self.budget.spend(RUN_WORK);
                 let most = self.budget.pieces(ENTRY_WORK).min(count - done);
                 let bolted_only = self.bolted_only;
-                let entries =
-                    self.table
-                        .copies(ptex)
-                        .take(index(most))
-                        .map_while(|copy| match copy {
-                            Copy::Entry { v, r, news: false } if !bolted_only || v.is_bolted() => {
-                                Some((v, r))
-                            }
-                            _ => None,
-                        });
+                let entries = self
+                    .table
+                    .copies(slot + done)
+                    .take(index(most))
+                    .map_while(|copy| match copy {
+                        Copy::Entry { v, r, news: false } if !bolted_only || v.is_bolted() => {
+                            Some((v, r))
+                        }
+                        _ => None,
+                    });
                 let copied = self.encoder.valid_run(slot + done, entries);
                 let _ = self.budget.spend(copied * ENTRY_WORK);
                 done += copied;

@@ -17,6 +17,7 @@
 
 use super::marks::{OwnMarks, below};
 use crate::addr::Lpid;
+use crate::arch::arrays::Levels;
 use crate::hcall::abi::OpenFlags;
 use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::table::bitmap::{BLOCK, WORD, index, ones};
@@ -147,14 +148,14 @@ impl Suspended<'_, '_> {
 }
 
 impl<'m> Readers<'m> {
-    /// Free reader slots over these marks: leaf words and summary words of each.
+    /// Free reader slots over these marks.
     #[must_use]
-    pub fn new(marks: [(&'m [AtomicU64], &'m [AtomicU64]); READERS]) -> Self {
+    pub fn new(marks: [Levels<'m>; READERS]) -> Self {
         Self {
             slots: Mutex::new(Slots {
                 round: Round::default(),
                 suspended: false,
-                readers: marks.map(|(leaf, summary)| ReaderSlot {
+                readers: marks.map(|Levels { leaf, summary }| ReaderSlot {
                     marks: OwnMarks { leaf, summary },
                     owner: None,
                     serial: 0,

@@ -200,13 +200,13 @@ impl Writer {
         for (place, &entry) in places.zip(&self.piece) {
             // The slot was emptied and the partition does not run: the claim succeeds.
             if let Some(claimed) = place.and_then(|place| place.claim()) {
-                let ptex = claimed.place(machine, entry);
-                table.note_restored(ptex, &entry);
+                let slot = claimed.place(machine, entry);
+                table.note_restored(slot.ptex(), &entry);
             }
         }
         machine.ptesync();
-        for ptex in slots.filter_map(|slot| table.ptex(slot)) {
-            table.note_change(ptex);
+        for slot in slots.filter_map(|slot| table.slot_at(slot)) {
+            slot.note_change();
         }
         *consumed += count * ENTRY;
         self.index += count;

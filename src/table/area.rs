@@ -5,8 +5,9 @@
 //! there are two areas of the largest order it may have; a smaller table stands at the beginning of one. Nothing
 //! is allocated later.
 
-use super::bitmap::{BLOCK, Bitmap, Marks, WORD, index};
+use super::bitmap::{BLOCK, WORD, index};
 use super::hpt::{Order, READERS};
+use crate::arch::arrays::{Arrays, Levels};
 use crate::sync::{AtomicU64, BeDword};
 
 /// The memory of a partition's table, as a board reserves it; with a spare area if the table is to be resized.
@@ -16,19 +17,9 @@ pub struct Memory<'m> {
     capacity: Order,
     /// What the table begins with.
     pub(super) order: Order,
-    pub(super) first: Area<'m>,
-    pub(super) spare: Option<Area<'m>>,
-    pub(super) readers: [Marks<'m>; READERS],
-}
-
-/// What one table stands in.
-#[derive(Debug)]
-pub(super) struct Area<'m> {
-    pub(super) hpt: &'m [BeDword],
-    pub(super) view: &'m [AtomicU64],
-    pub(super) occupied: Bitmap<'m>,
-    pub(super) unsettled: Marks<'m>,
-    pub(super) changed: Marks<'m>,
+    pub(super) first: Arrays<'m>,
+    pub(super) spare: Option<Arrays<'m>>,
+    pub(super) readers: [Levels<'m>; READERS],
 }
 
 /// Hands out doublewords from the front.
@@ -41,25 +32,22 @@ impl<'m> Words<'m> {
         Some(taken)
     }
 
-    fn marks(&mut self, leaf: usize, summary: usize) -> Option<Marks<'m>> {
-        Some(Marks::new(self.take(leaf)?, self.take(summary)?))
+    fn levels(&mut self, leaf: usize, summary: usize) -> Option<Levels<'m>> {
+        let (leaf, summary) = (self.take(leaf)?, self.take(summary)?);
+        Some(Levels { leaf, summary })
     }
 }
 
-impl<'m> Area<'m> {
-    fn divide(
-        hpt: &'m [BeDword],
-        words: &mut Words<'m>,
-        (slots, leaf, summary): (usize, usize, usize),
-    ) -> Option<Self> {
-        Some(Self {
-            hpt,
-            view: words.take(slots)?,
-            occupied: Bitmap::new(words.take(leaf)?),
-            unsettled: words.marks(leaf, summary)?,
-            changed: words.marks(leaf, summary)?,
-        })
-    }
+/// What one table stands in.
+fn divide<'m>(
+    hpt: &'m [BeDword],
+    words: &mut Words<'m>,
+    (slots, leaf, summary): (usize, usize, usize),
+) -> Option<Arrays<'m>> {
+    let (hpt, _) = hpt.as_chunks();
+    let (view, occupied) = (words.take(slots)?, words.take(leaf)?);
+    let (unsettled, changed) = (words.levels(leaf, summary)?, words.levels(leaf, summary)?);
+    Arrays::new(hpt, view, occupied, unsettled, changed)
 }
 
 /// Slots, and leaf and summary words of the bitmaps, of a table of this order.
@@ -113,7 +101,7 @@ impl<'m> Memory<'m> {
         {
             return None;
         }
-        let spare = Some(Area::divide(hpt, &mut Words(beside), sizes(order))?);
+        let spare = Some(divide(hpt, &mut Words(beside), sizes(order))?);
         Some(Self { spare, ..self })
     }
 
@@ -135,7 +123,7 @@ impl<'m> Memory<'m> {
     #[cfg(loom)]
     #[must_use]
     pub fn with_spare_window(self, hpt: &'m [BeDword], beside: &'m [AtomicU64]) -> Option<Self> {
-        let spare = Area::divide(hpt, &mut Words(beside), (index(WORD), 1, 1))?;
+        let spare = divide(hpt, &mut Words(beside), (index(WORD), 1, 1))?;
         Some(Self {
             spare: Some(spare),
             ..self
@@ -149,8 +137,8 @@ impl<'m> Memory<'m> {
         sizes: (usize, usize, usize),
     ) -> Option<Self> {
         let words = &mut Words(beside);
-        let first = Area::divide(hpt, words, sizes)?;
-        let mut marks = || words.marks(sizes.1, sizes.2);
+        let first = divide(hpt, words, sizes)?;
+        let mut marks = || words.levels(sizes.1, sizes.2);
         let readers = [marks()?, marks()?, marks()?, marks()?];
         Some(Self {
             capacity: order,

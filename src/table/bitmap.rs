@@ -3,6 +3,8 @@
 //! Words have 64 bits and are only ever accessed whole; a PTEG is eight bits of one word. (A PTEG as an
 //! atomic byte of its own would be mixed-size access, which is undefined.)
 //!
+//! [`Bit`] and [`Mark`] are those of one slot, in words that were found before.
+//!
 //! # Orderings of [`Marks`]
 //! A writer sets the leaf bit, and the summary bit only if the leaf word was zero before: one atomic, two for
 //! the first mark in a word. A taker clears the summary bits first and then swaps the leaf words, so a mark
@@ -11,18 +13,13 @@
 //! acquire fence, and the mark preceded by a release fence, so whoever takes a mark sees the change it is
 //! about (or a later one, with a mark of its own to come).
 
+use crate::arch::arrays::Levels;
 use crate::sync::{AtomicU64, Ordering, fence};
 
 /// Slots a word has bits for.
 pub const WORD: u64 = u64::BITS as u64;
 /// Slots a summary word stands for: 64 words of 64 bits.
 pub const BLOCK: u64 = WORD * WORD;
-
-/// The word and the bit of a slot.
-#[inline]
-fn place(slot: u64) -> (usize, u64) {
-    (index(slot / WORD), 1 << (slot % WORD))
-}
 
 /// A word's number as an index; the target and every host that holds such a table have 64-bit addresses.
 #[inline]
@@ -45,6 +42,109 @@ pub(crate) fn ones(mut word: u64) -> impl Iterator<Item = u64> {
         word &= word - 1;
         Some(bit)
     })
+}
+
+/// One bit of a word.
+#[derive(Clone, Copy, Debug)]
+pub struct Bit<'t> {
+    word: &'t AtomicU64,
+    bit: u64,
+}
+
+impl<'t> Bit<'t> {
+    /// The bit of slot `slot`, or of whatever else is numbered, in the word that it is in.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(word: &'t AtomicU64, slot: u64) -> Self {
+        let bit = 1 << (slot % WORD);
+        Self { word, bit }
+    }
+
+    /// Whether it is set.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_set(self) -> bool {
+        self.word.load(Ordering::Relaxed) & self.bit != 0
+    }
+
+    /// Sets it; whether it was clear. Who set it owns the slot.
+    #[inline(always)]
+    #[must_use]
+    pub fn claim(self) -> bool {
+        let claimed = self.word.fetch_or(self.bit, Ordering::Relaxed) & self.bit == 0;
+        // The last owner's stores of zero come before the next owner's entry.
+        fence(Ordering::Acquire);
+        claimed
+    }
+
+    /// Clears it, after everything its owner did to the slot.
+    #[inline(always)]
+    pub fn release(self) {
+        self.word.fetch_and(!self.bit, Ordering::Release);
+    }
+
+    /// Sets it; whether its word was zero.
+    #[inline(always)]
+    fn set(self) -> bool {
+        self.word.fetch_or(self.bit, Ordering::Relaxed) == 0
+    }
+
+    /// Clears it; whether its word is zero now.
+    #[inline(always)]
+    fn clear(self) -> bool {
+        self.word.fetch_and(!self.bit, Ordering::Relaxed) & !self.bit == 0
+    }
+}
+
+/// The mark of one slot: its bit, and the summary's bit of its word.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark<'t> {
+    leaf: Bit<'t>,
+    summary: Bit<'t>,
+}
+
+impl<'t> Mark<'t> {
+    /// The mark of slot `slot` in these words, the leaf's and the summary's.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new((leaf, summary): (&'t AtomicU64, &'t AtomicU64), slot: u64) -> Self {
+        Self {
+            leaf: Bit::new(leaf, slot),
+            summary: Bit::new(summary, slot / WORD),
+        }
+    }
+
+    /// Whether it is set.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_set(self) -> bool {
+        self.leaf.is_set()
+    }
+
+    /// Sets it, after the change it is about is visible; whether its block had none before.
+    #[inline(always)]
+    pub fn set(self) -> bool {
+        fence(Ordering::Release);
+        self.leaf.set() && self.summary.set()
+    }
+
+    /// Clears it, where whoever clears is the only one who may set it (the holder of the slot).
+    ///
+    /// The summary bit is cleared when the word has become empty; the word is looked at again afterwards,
+    /// since another slot's mark may have come in between and found the summary still set.
+    ///
+    /// Inlined: a call would have every way through a hypercall save registers for it.
+    #[inline(always)]
+    pub fn clear(self) {
+        if !self.leaf.clear() {
+            return;
+        }
+        self.summary.clear();
+        fence(Ordering::SeqCst);
+        if self.leaf.word.load(Ordering::Relaxed) != 0 {
+            self.summary.set();
+        }
+    }
 }
 
 /// One bit for each slot.
@@ -71,33 +171,15 @@ impl<'m> Bitmap<'m> {
     #[inline]
     #[must_use]
     pub fn contains(&self, slot: u64) -> bool {
-        let (word, bit) = place(slot);
-        self.0
-            .get(word)
-            .is_some_and(|word| word.load(Ordering::Relaxed) & bit != 0)
+        self.at(slot).is_some_and(Bit::is_set)
     }
 
-    /// Sets the slot's bit; whether it was clear. Who set it owns the slot.
+    /// The slot's bit; none beyond the end.
     #[inline]
     #[must_use]
-    pub fn claim(&self, slot: u64) -> bool {
-        let (word, bit) = place(slot);
-        let claimed = self
-            .0
-            .get(word)
-            .is_some_and(|word| word.fetch_or(bit, Ordering::Relaxed) & bit == 0);
-        // The last owner's stores of zero come before the next owner's entry.
-        fence(Ordering::Acquire);
-        claimed
-    }
-
-    /// Clears the slot's bit, after everything its owner did to the slot.
-    #[inline]
-    pub fn release(&self, slot: u64) {
-        let (word, bit) = place(slot);
-        if let Some(word) = self.0.get(word) {
-            word.fetch_and(!bit, Ordering::Release);
-        }
+    pub fn at(&self, slot: u64) -> Option<Bit<'m>> {
+        let word = self.0.get(index(slot / WORD))?;
+        Some(Bit::new(word, slot))
     }
 
     /// Clears a whole word, whose owner nobody else is.
@@ -116,36 +198,33 @@ pub struct Marks<'m> {
 }
 
 impl<'m> Marks<'m> {
-    /// The marks over these words; `summary` has a bit for each word of `leaf`.
+    /// The marks over these words; the summary has a bit for each word of the leaf.
     #[must_use]
-    pub const fn new(leaf: &'m [AtomicU64], summary: &'m [AtomicU64]) -> Self {
+    pub const fn new(Levels { leaf, summary }: Levels<'m>) -> Self {
         Self { leaf, summary }
     }
 
-    /// Sets a slot's mark, after the change it is about is visible; whether its block had none before.
+    /// The slot's mark; none beyond the end.
     #[inline]
-    pub fn mark(&self, slot: u64) -> bool {
-        let (word, bit) = place(slot);
-        fence(Ordering::Release);
-        let first = self
-            .leaf
-            .get(word)
-            .is_some_and(|leaf| leaf.fetch_or(bit, Ordering::Relaxed) == 0);
-        first && self.mark_summary(slot / WORD)
+    #[must_use]
+    pub fn at(&self, slot: u64) -> Option<Mark<'m>> {
+        let leaf = self.leaf.get(index(slot / WORD))?;
+        let summary = self.summary.get(index(slot / BLOCK))?;
+        Some(Mark::new((leaf, summary), slot))
+    }
+
+    /// Sets a slot's mark.
+    #[inline]
+    pub fn mark(&self, slot: u64) {
+        if let Some(mark) = self.at(slot) {
+            mark.set();
+        }
     }
 
     /// The words, for one whose own lock makes the protocol above needless: leaf and summary.
     #[must_use]
     pub const fn words(&self) -> (&'m [AtomicU64], &'m [AtomicU64]) {
         (self.leaf, self.summary)
-    }
-
-    #[inline]
-    fn mark_summary(&self, word: u64) -> bool {
-        let (word, bit) = place(word);
-        self.summary
-            .get(word)
-            .is_some_and(|words| words.fetch_or(bit, Ordering::Relaxed) == 0)
     }
 
     /// The blocks that there is room for.
@@ -197,26 +276,10 @@ impl<'m> Marks<'m> {
         fence(Ordering::Acquire);
     }
 
-    /// Clears a slot's mark where whoever clears is the only one who may set it (the holder of the slot).
-    ///
-    /// The summary bit is cleared when the word has become empty; the word is looked at again afterwards,
-    /// since another slot's mark may have come in between and found the summary still set.
+    /// Clears a slot's mark.
     pub fn clear(&self, slot: u64) {
-        let (word, bit) = place(slot);
-        let Some(leaf) = self.leaf.get(word) else {
-            return;
-        };
-        if leaf.fetch_and(!bit, Ordering::Relaxed) & !bit != 0 {
-            return;
-        }
-        let (summary, bit) = place(slot / WORD);
-        let Some(summary) = self.summary.get(summary) else {
-            return;
-        };
-        summary.fetch_and(!bit, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        if leaf.load(Ordering::Relaxed) != 0 {
-            summary.fetch_or(bit, Ordering::Relaxed);
+        if let Some(mark) = self.at(slot) {
+            mark.clear();
         }
     }
 
@@ -241,13 +304,14 @@ mod tests {
     fn a_claim_is_made_once() {
         let words = words(2);
         let bitmap = Bitmap::new(&words);
-        assert!(bitmap.claim(70));
-        assert!(!bitmap.claim(70));
+        let bit = bitmap.at(70).unwrap();
+        assert!(bit.claim());
+        assert!(!bit.claim());
         assert_eq!((bitmap.word(0), bitmap.word(1)), (0, 1 << 6));
-        bitmap.release(70);
+        bit.release();
         assert!(!bitmap.contains(70));
         assert!(
-            !bitmap.claim(128),
+            bitmap.at(128).is_none(),
             "beyond the table nothing can be claimed"
         );
     }
@@ -255,7 +319,10 @@ mod tests {
     #[test]
     fn marks_are_taken_once_and_in_order() {
         let (leaf, summary) = (words(128), words(2));
-        let marks = Marks::new(&leaf, &summary);
+        let marks = Marks::new(Levels {
+            leaf: &leaf,
+            summary: &summary,
+        });
         for slot in [BLOCK + 5, 63, 64, 1, 4095] {
             marks.mark(slot);
         }
@@ -269,7 +336,10 @@ mod tests {
     #[test]
     fn clearing_the_last_mark_of_a_word_clears_its_summary() {
         let (leaf, summary) = (words(64), words(1));
-        let marks = Marks::new(&leaf, &summary);
+        let marks = Marks::new(Levels {
+            leaf: &leaf,
+            summary: &summary,
+        });
         marks.mark(3);
         marks.mark(7);
         marks.clear(3);

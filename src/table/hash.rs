@@ -4,7 +4,7 @@
 //! page number, where pages have the segment's base page size; the secondary hash is its complement. The low
 //! bits, as many as the table has groups for, choose the PTEG.
 
-use super::hpte::{self, GuestV, SegmentSize};
+use super::hpte::{self, GuestV, RealV, SegmentSize};
 use crate::addr::EffAddr;
 
 /// L of an SLB entry's VSID doubleword.
@@ -110,6 +110,12 @@ impl Segment {
 pub const fn is_vrma(v: GuestV) -> bool {
     // AVPN without its offset in the segment is B and VSID.
     v.raw() & !0xff_ffff == 1 << hpte::B_SHIFT | Segment::VRMA_VSID << 24
+}
+
+/// Whether an entry may be one of those, as far as a dword 0 of the table shows it: B may stand elsewhere.
+pub(super) const fn may_be_vrma(v: RealV) -> bool {
+    const B: u64 = 3 << hpte::B_SHIFT;
+    v.raw() & !0xff_ffff & !B == Segment::VRMA_VSID << 24
 }
 
 #[cfg(test)]

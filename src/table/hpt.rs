@@ -3,13 +3,13 @@
 //! [`Table`] is an area of memory (`area`) with an LPID, a format and an [`Order`]. The order of a
 //! table that is in use never changes.
 
-use super::area::Area;
 use super::bitmap::{Bitmap, Marks, index};
 use super::block::vrma_offset;
 use super::hash::is_vrma;
-use super::hpte::{Format, GuestR, GuestV, RealR, RealV};
+use super::hpte::{Format, GuestR, GuestV, Layout, RealR, RealV};
 use super::slot::{Entry, Slot};
 use crate::addr::{Lpid, Ptex};
+use crate::arch::arrays::Arrays;
 use crate::sync::{AtomicU64, BeDword, Ordering, Steady, fence};
 
 /// Reader slots that every table has.
@@ -106,14 +106,9 @@ pub enum Copy {
 pub struct Table<'m> {
     lpid: Lpid,
     format: Format,
+    layout: Layout,
     order: Steady,
-    /// Slots of that order.
-    slots: Steady,
-    hpt: &'m [[BeDword; 2]],
-    view: &'m [AtomicU64],
-    occupied: Bitmap<'m>,
-    unsettled: Marks<'m>,
-    changed: Marks<'m>,
+    arrays: Arrays<'m>,
     /// How many readers are open; changes are marked only while there are any.
     interest: AtomicU64,
     /// Not zero: some block may have marks in `changed`.
@@ -124,25 +119,14 @@ pub struct Table<'m> {
 
 impl<'m> Table<'m> {
     /// An empty table of this order at the beginning of a zeroed area.
-    pub(super) fn new(lpid: Lpid, format: Format, order: Order, area: Area<'m>) -> Self {
-        let Area {
-            hpt,
-            view,
-            occupied,
-            unsettled,
-            changed,
-        } = area;
-        let (hpt, _) = hpt.as_chunks();
+    pub(super) fn new(lpid: Lpid, format: Format, order: Order, arrays: Arrays<'m>) -> Self {
+        arrays.use_slots(order.slots());
         Self {
             lpid,
             format,
+            layout: format.layout(),
             order: Steady::new(u64::from(order.0)),
-            slots: Steady::new(order.slots()),
-            hpt,
-            view,
-            occupied,
-            unsettled,
-            changed,
+            arrays,
             interest: AtomicU64::new(0),
             touched: AtomicU64::new(0),
             vrma: AtomicU64::new(0),
@@ -163,6 +147,12 @@ impl<'m> Table<'m> {
         self.format
     }
 
+    /// The same as masks.
+    #[inline]
+    pub(super) const fn layout(&self) -> Layout {
+        self.layout
+    }
+
     /// The size of the table.
     #[inline]
     #[must_use]
@@ -179,49 +169,50 @@ impl<'m> Table<'m> {
         if cfg!(loom) {
             Order(Order::MIN + 1)
         } else {
-            Order(self.view.len().ilog2() + 4)
+            Order(self.arrays.view().len().ilog2() + 4)
         }
     }
 
     /// Gives a table that is empty and not in use another size, at the beginning of the same area.
     pub(crate) fn set_order(&self, order: Order) {
         self.order.set(u64::from(order.raw()));
-        self.slots.set(order.slots());
+        self.arrays.use_slots(order.slots());
     }
 
     /// Slots in use or claimed.
     #[inline]
     #[must_use]
-    pub const fn occupied(&self) -> &Bitmap<'m> {
-        &self.occupied
+    pub const fn occupied(&self) -> Bitmap<'m> {
+        Bitmap::new(self.arrays.occupied())
     }
 
     /// Slots where hardware could still set an R or C that the guest view lacks.
     #[inline]
     #[must_use]
-    pub const fn unsettled(&self) -> &Marks<'m> {
-        &self.unsettled
+    pub const fn unsettled(&self) -> Marks<'m> {
+        Marks::new(self.arrays.unsettled())
     }
 
     /// Slots modified since any reader looked.
     #[inline]
     #[must_use]
-    pub const fn changed(&self) -> &Marks<'m> {
-        &self.changed
+    pub const fn changed(&self) -> Marks<'m> {
+        Marks::new(self.arrays.changed())
     }
 
     /// The doublewords of the HPT, as hardware sees them.
     #[must_use]
     pub fn hpt(&self) -> &'m [BeDword] {
         let slots = index(self.order().slots());
-        self.hpt.get(..slots).unwrap_or(self.hpt).as_flattened()
+        self.entries()
+            .get(..slots)
+            .unwrap_or_default()
+            .as_flattened()
     }
 
-    /// The number of a slot, if the table has it. Its area may have room for more.
-    #[inline]
-    #[must_use]
-    pub fn ptex(&self, raw: u64) -> Option<Ptex> {
-        (raw < self.slots.get()).then_some(Ptex::new(raw))
+    /// The entries of the area, which may have room for more than the table has.
+    pub(super) const fn entries(&self) -> &'m [[BeDword; 2]] {
+        self.arrays.hpt()
     }
 
     /// The slot `ptex`; none if it is not one of this table's.
@@ -231,20 +222,12 @@ impl<'m> Table<'m> {
         self.slot_at(ptex.raw())
     }
 
-    /// The slot of that number; none if the table has none.
-    #[inline]
+    /// The slot of that number; none if the table has none. Its area may have room for more.
+    #[inline(always)]
     #[must_use]
     pub fn slot_at(&self, raw: u64) -> Option<Slot<'_>> {
-        let ptex = self.ptex(raw)?;
-        let at = index(raw);
-        let [dword0, dword1] = self.hpt.get(at)?;
-        Some(Slot {
-            table: self,
-            ptex,
-            dword0,
-            dword1,
-            view: self.view.get(at)?,
-        })
+        let place = self.arrays.place(raw)?;
+        Some(Slot { table: self, place })
     }
 
     /// Log2 of the base page size of the entries that translate guest real mode, if there are any.
@@ -297,8 +280,8 @@ impl<'m> Table<'m> {
     /// Takes the place of `old`, whose readers go over to this one: they are to be told that they are closed. This
     /// table's marks, which said what was carried over, become marks of changes, of which there are none.
     pub(super) fn succeed(&self, old: &Table<'_>) {
-        for block in self.changed.blocks() {
-            self.changed.take(block, |_, _| {});
+        for block in self.changed().blocks() {
+            self.changed().take(block, |_, _| {});
         }
         self.touched.store(0, Ordering::Relaxed);
         self.vrma
@@ -307,22 +290,16 @@ impl<'m> Table<'m> {
         self.interest.store(readers, Ordering::Relaxed);
     }
 
-    /// Notes that a slot was modified. A full barrier stands between the store that locked or published the
-    /// entry and this call: the ptesync of the flush, of the publication, or a fence of its own where
-    /// neither is due.
-    #[inline]
-    pub fn note_change(&self, ptex: Ptex) {
-        if self.interest.load(Ordering::Relaxed) != 0 {
-            self.mark_changed(ptex);
-        }
+    /// Whether anyone reads, so that changes are to be marked.
+    #[inline(always)]
+    pub(super) fn is_read(&self) -> bool {
+        self.interest.load(Ordering::Relaxed) != 0
     }
 
-    /// Marks a slot as changed, whoever reads.
-    #[inline]
-    pub fn mark_changed(&self, ptex: Ptex) {
-        if self.changed.mark(ptex.raw()) {
-            self.touched.store(1, Ordering::Release);
-        }
+    /// Notes that a block has marks of changes that had none.
+    #[inline(always)]
+    pub(super) fn touch(&self) {
+        self.touched.store(1, Ordering::Release);
     }
 
     /// Whether any slot may have been marked since this was last asked: if not, no block need be looked at.
@@ -351,7 +328,7 @@ impl<'m> Table<'m> {
     #[must_use]
     pub fn copy(&self, slot: Slot<'_>) -> Copy {
         for _ in 0..COPY_TRIES {
-            let copy = self.try_copy([slot.dword0, slot.dword1], slot.view);
+            let copy = self.try_copy(slot);
             if copy != Copy::Busy {
                 return copy;
             }
@@ -362,18 +339,24 @@ impl<'m> Table<'m> {
 
     /// Copies of a run of slots from `first` on, one try each.
     #[inline]
-    pub fn copies(&self, first: Ptex) -> impl Iterator<Item = Copy> {
-        let at = index(first.raw());
-        let dwords = self.hpt.get(at..).unwrap_or_default();
-        let views = self.view.get(at..).unwrap_or_default();
+    pub fn copies(&self, first: u64) -> impl Iterator<Item = Copy> {
+        let dwords = self.arrays.hpt().get(index(first)..).unwrap_or_default();
+        let views = self.arrays.view().get(index(first)..).unwrap_or_default();
         dwords
             .iter()
             .zip(views)
-            .map(|([dword0, dword1], view)| self.try_copy([dword0, dword1], view))
+            .map(|([dword0, dword1], view)| self.look([dword0, dword1], view))
+    }
+
+    /// The same with one look.
+    #[inline(always)]
+    #[must_use]
+    pub fn try_copy(&self, slot: Slot<'_>) -> Copy {
+        self.look([slot.dword0(), slot.dword1()], slot.view())
     }
 
     #[inline(always)]
-    fn try_copy(&self, [dword0, dword1]: [&BeDword; 2], view: &AtomicU64) -> Copy {
+    fn look(&self, [dword0, dword1]: [&BeDword; 2], view: &AtomicU64) -> Copy {
         let before = RealV::read(dword0.load(Ordering::Relaxed));
         if before.is_locked() {
             return Copy::Busy;
@@ -390,7 +373,7 @@ impl<'m> Table<'m> {
         }
         let rc = real.rc();
         Copy::Entry {
-            v: self.format.guest_v(before, real),
+            v: self.layout.guest_v(before, real),
             r: view.with(rc),
             news: rc.is_news_to(view),
         }
@@ -401,8 +384,8 @@ impl<'m> Table<'m> {
     #[inline]
     #[must_use]
     pub fn has_news(&self, slot: Slot<'_>) -> bool {
-        let real = RealR::read(slot.dword1.load(Ordering::Relaxed));
-        let view = GuestR::entered(slot.view.load(Ordering::Relaxed));
+        let real = RealR::read(slot.dword1().load(Ordering::Relaxed));
+        let view = GuestR::entered(slot.view().load(Ordering::Relaxed));
         real.rc().is_news_to(view)
     }
 

@@ -55,9 +55,10 @@ pub const PROTECTION: u64 = PP0 | KEY_HI | KEY_LO | N | PP;
 
 /// ISA 3.0 dword 0: what is left without B.
 const V3_0_DWORD0: u64 = 0x000f_ffff_ffff_ffff;
-/// ISA 3.0 dword 1: where B stands.
-const V3_0_B_SHIFT: u32 = 58;
-const V3_0_B: u64 = 3 << V3_0_B_SHIFT;
+/// B of an ISA 2.07 dword 0.
+const B: u64 = 3 << B_SHIFT;
+/// How much further up B stands there than in an ISA 3.0 dword 1, where it is bits 59:58.
+const B_UP: u32 = B_SHIFT - 58;
 
 /// The format of the real HPT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,13 +112,34 @@ pub enum PageSize {
 
 impl PageSize {
     /// The page sizes of an entry; none if the encoding is not one.
-    #[inline]
+    #[inline(always)]
     #[must_use]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "nine bits make an index of 512 encodings"
+    )]
     pub const fn decode(dword0: u64, dword1: u64) -> Option<Self> {
-        if dword0 & LARGE == 0 {
+        /// All encodings: L above the eight bits of LP. One load instead of a row of comparisons, which every hypercall
+        /// on an entry would go through.
+        const ENCODINGS: [Option<PageSize>; 512] = {
+            let mut encodings = [None; 512];
+            let mut at = 0;
+            while at < 512 {
+                encodings[at] = PageSize::encoded(at >= 256, at as u64 % 256);
+                at += 1;
+            }
+            encodings
+        };
+        let at = (dword0 & LARGE) << 6 | (dword1 >> 12) & 0xff;
+        ENCODINGS[crate::table::bitmap::index(at & 511)]
+    }
+
+    /// What L and LP encode.
+    const fn encoded(large: bool, lp: u64) -> Option<Self> {
+        if !large {
             return Some(Self::K4);
         }
-        match ((dword1 >> 12) & 0xf, (dword1 >> 16) & 0xf) {
+        match (lp & 0xf, lp >> 4) {
             (0, 0) => Some(Self::M16),
             (1, _) => Some(Self::K64),
             (3, 0) => Some(Self::G16),
@@ -129,27 +151,37 @@ impl PageSize {
     }
 
     /// Log2 of the base page size.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub const fn base_shift(self) -> u32 {
-        match self {
-            Self::K4 | Self::K64InK4 | Self::M16InK4 => 12,
-            Self::K64 | Self::M16InK64 => 16,
-            Self::M16 => 24,
-            Self::G16 => 34,
-        }
+        self.shifts().0 as u32
     }
 
     /// Log2 of the actual page size.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub const fn shift(self) -> u32 {
-        match self {
-            Self::K4 => 12,
-            Self::K64InK4 | Self::K64 => 16,
-            Self::M16InK4 | Self::M16InK64 | Self::M16 => 24,
-            Self::G16 => 34,
-        }
+        self.shifts().1 as u32
+    }
+
+    /// Log2 of the base and of the actual page size.
+    #[inline(always)]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "there are shifts for each page size"
+    )]
+    const fn shifts(self) -> (u8, u8) {
+        /// In the order of their declaration. A table: compared one by one they take longer than what they are for.
+        const SHIFTS: [(u8, u8); 7] = [
+            (12, 12),
+            (12, 16),
+            (12, 24),
+            (16, 16),
+            (16, 24),
+            (24, 24),
+            (34, 34),
+        ];
+        SHIFTS[self as usize]
     }
 
     /// The actual page size in bytes.
@@ -282,11 +314,11 @@ impl GuestR {
     /// host's real page, and M as its only attribute whatever the guest wanted (there is no other memory).
     #[inline]
     #[must_use]
-    pub const fn real(self, v: GuestV, size: PageSize, page: HostReal, format: Format) -> RealR {
+    pub const fn real(self, v: GuestV, size: PageSize, page: HostReal, layout: Layout) -> RealR {
         // The LP bits of a large page lie below its RPN and are the guest's.
         let address = RPN & !(size.bytes() - 1);
         let r = self.0 & !address & !WIMG | page.raw() & address | M;
-        RealR(format.with_b(v, r))
+        RealR(layout.with_b(v, r))
     }
 }
 
@@ -321,6 +353,13 @@ impl RealV {
     #[must_use]
     pub const fn is_valid(self) -> bool {
         self.0 & VALID != 0
+    }
+
+    /// Whether the guest marked the entry as bolted.
+    #[inline]
+    #[must_use]
+    pub const fn is_bolted(self) -> bool {
+        self.0 & BOLTED != 0
     }
 
     /// Whether someone is changing the entry.
@@ -401,41 +440,55 @@ impl Rc {
 }
 
 impl Format {
+    /// The format as masks.
+    #[must_use]
+    pub const fn layout(self) -> Layout {
+        match self {
+            Self::V2_07 => Layout { dword0: !0, b: 0 },
+            Self::V3_0 => Layout {
+                dword0: V3_0_DWORD0,
+                b: B,
+            },
+        }
+    }
+}
+
+/// A format as the masks that the bits of an entry go through on their way into the table and out of it: no branch
+/// depends on the format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// What dword 0 of the table has of a guest's.
+    dword0: u64,
+    /// B as it stands in a guest's dword 0, if it stands in the table's dword 1.
+    b: u64,
+}
+
+impl Layout {
     /// The dword 0 that stands for `v` in the table, with `state` ([`VALID`] or [`ABSENT`]).
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub const fn real_v(self, v: GuestV, state: u64) -> RealV {
-        let v = v.0 & !VALID | state;
-        match self {
-            Self::V2_07 => RealV(v),
-            Self::V3_0 => RealV(v & V3_0_DWORD0),
-        }
+        RealV((v.0 & !VALID | state) & self.dword0)
     }
 
     /// The dword 1 of an entry that hardware never walks: B where this format keeps it there, nothing else.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub const fn absent_r(self, v: GuestV) -> RealR {
         RealR(self.with_b(v, 0))
     }
 
     /// What the guest knows as dword 0 of an entry that stands in the table.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub const fn guest_v(self, v: RealV, r: RealR) -> GuestV {
-        let entry = GuestV::entered(v.0);
-        match self {
-            Self::V2_07 => entry,
-            Self::V3_0 => GuestV(entry.0 & V3_0_DWORD0 | (r.0 & V3_0_B) >> V3_0_B_SHIFT << B_SHIFT),
-        }
+        let entry = GuestV::entered(v.0 & self.dword0);
+        GuestV(entry.0 | r.0 << B_UP & self.b)
     }
 
-    #[inline]
+    #[inline(always)]
     const fn with_b(self, v: GuestV, r: u64) -> u64 {
-        match self {
-            Self::V2_07 => r,
-            Self::V3_0 => r & !V3_0_B | (v.0 >> B_SHIFT) << V3_0_B_SHIFT,
-        }
+        r & !(self.b >> B_UP) | (v.0 & self.b) >> B_UP
     }
 }
 
@@ -449,19 +502,20 @@ mod tests {
 
     #[test]
     fn both_formats_give_back_what_was_entered() {
-        for format in [Format::V2_07, Format::V3_0] {
+        let [old, new] = [Format::V2_07, Format::V3_0].map(Format::layout);
+        for layout in [old, new] {
             let size = PageSize::decode(V.0, VIEW.0).unwrap();
-            let real = VIEW.real(V, size, HostReal::new(0x4000_0000), format);
-            let dword0 = format.real_v(V, VALID);
-            assert_eq!(format.guest_v(dword0, real), V);
+            let real = VIEW.real(V, size, HostReal::new(0x4000_0000), layout);
+            let dword0 = layout.real_v(V, VALID);
+            assert_eq!(layout.guest_v(dword0, real), V);
             assert_eq!(
-                format.guest_v(format.real_v(V, ABSENT), format.absent_r(V)),
+                layout.guest_v(layout.real_v(V, ABSENT), layout.absent_r(V)),
                 V
             );
         }
-        assert_eq!(Format::V3_0.real_v(V, VALID).raw(), 0x0000_1234_5678_9095);
-        assert_eq!(Format::V3_0.absent_r(V).raw(), 1 << 58);
-        assert_eq!(Format::V2_07.absent_r(V).raw(), 0);
+        assert_eq!(new.real_v(V, VALID).raw(), 0x0000_1234_5678_9095);
+        assert_eq!(new.absent_r(V).raw(), 1 << 58);
+        assert_eq!(old.absent_r(V).raw(), 0);
     }
 
     #[test]
@@ -469,11 +523,21 @@ mod tests {
         let size = PageSize::decode(V.0, VIEW.0).unwrap();
         assert_eq!(size, PageSize::K64);
         assert_eq!(VIEW.page(size), GuestReal::new(0x0123_0000));
-        let real = VIEW.real(V, size, HostReal::new(0x7_4000_0000), Format::V2_07);
+        let real = VIEW.real(
+            V,
+            size,
+            HostReal::new(0x7_4000_0000),
+            Format::V2_07.layout(),
+        );
         assert_eq!(real.raw(), 0x7_4000_1196);
         // WIMG that memory does not have is not passed on; keys and protection are.
         let odd = GuestR(VIEW.0 | 0x28 | PP0 | KEY_HI | KEY_LO);
-        let real = odd.real(V, size, HostReal::new(0x7_4000_0000), Format::V2_07);
+        let real = odd.real(
+            V,
+            size,
+            HostReal::new(0x7_4000_0000),
+            Format::V2_07.layout(),
+        );
         assert_eq!(real.raw() & WIMG, M);
         assert_eq!(real.raw() & PROTECTION, odd.0 & PROTECTION);
     }

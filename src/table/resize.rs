@@ -20,9 +20,9 @@
 
 use super::bitmap::{WORD, index, ones};
 use super::block::page_bits;
-use super::hash::is_vrma;
+use super::hash::{is_vrma, may_be_vrma};
 use super::hpt::{Copy, Order, Table};
-use super::hpte::{GuestV, PageSize, SECONDARY, SegmentSize};
+use super::hpte::{GuestV, PageSize, RealV, SECONDARY, SegmentSize};
 use super::slot::Entry;
 use crate::arch::Machine;
 use crate::memory::Regions;
@@ -115,6 +115,23 @@ impl Rehash<'_, '_> {
         let _ = claimed.place(machine, entry);
         self.new.changed().mark(slot);
         Carried::Done
+    }
+
+    /// The slots of a word, of those in `slots`, that something has to be done about: what was carried from them is
+    /// there, or what is in them is to be carried. Most entries are dropped, and dword 0 alone says so.
+    pub(crate) fn worth(&self, word: u64, slots: u64) -> u64 {
+        let mut worth = slots & self.new.changed().word(word);
+        let first = index(word * WORD);
+        let entries = self.old.entries().get(first..).unwrap_or_default();
+        for bit in ones(slots & !worth) {
+            if let Some([dword0, _]) = entries.get(index(bit)) {
+                let seen = RealV::read(dword0.load(Ordering::Relaxed));
+                if seen.is_locked() || seen.is_entry() && (seen.is_bolted() || may_be_vrma(seen)) {
+                    worth |= 1 << bit;
+                }
+            }
+        }
+        worth
     }
 
     /// Whether something was carried over from a slot.

@@ -36,10 +36,7 @@ impl Table<'_> {
         let avpn = segment.avpn(at);
         let mut locked = false;
         for (group, h) in [(hash & mask, 0), (!hash & mask, SECONDARY)] {
-            for ptex in (group * 8..group * 8 + 8).filter_map(|slot| self.order().ptex(slot)) {
-                let Some(slot) = self.slot(ptex) else {
-                    continue;
-                };
+            for slot in (group * 8..group * 8 + 8).filter_map(|slot| self.slot_at(slot)) {
                 match self.copy(slot) {
                     Copy::Free => {}
                     Copy::Busy => locked = true,
@@ -49,7 +46,8 @@ impl Table<'_> {
                             && size.is_some_and(|size| size.base_shift() == segment.base_shift());
                         if matches {
                             // By now someone may have locked it, and cleared VALID for a moment.
-                            let valid = slot.dword0.load(Ordering::Relaxed) & ABSENT == 0;
+                            let valid = slot.dword0().load(Ordering::Relaxed) & ABSENT == 0;
+                            let ptex = slot.ptex();
                             return Found::Entry { ptex, v, r, valid };
                         }
                     }

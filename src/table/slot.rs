@@ -24,12 +24,14 @@
 //!   R or C that hardware sets from the byte store on is news that `unsettled` says will come.
 //! * HVLOCK is taken only on a dword 0 that shows VALID or ABSENT.
 
+use super::bitmap::{Bit, Mark, WORD};
 use super::block::Block;
 use super::hpt::Table;
 use super::hpte::{ABSENT, GuestR, GuestV, HVLOCK, PageSize, RealR, RealV, VALID};
 use super::tlb;
 use crate::addr::{HostReal, Ptex};
 use crate::arch::Machine;
+use crate::arch::arrays::Place;
 use crate::memory::{Backing, Regions};
 use crate::sync::{AtomicU64, BeDword, Ordering, fence};
 
@@ -40,10 +42,7 @@ const R_BYTE: usize = 6;
 #[derive(Clone, Copy, Debug)]
 pub struct Slot<'t> {
     pub(super) table: &'t Table<'t>,
-    pub(super) ptex: Ptex,
-    pub(super) dword0: &'t BeDword,
-    pub(super) dword1: &'t BeDword,
-    pub(super) view: &'t AtomicU64,
+    pub(super) place: Place<'t>,
 }
 
 /// An entry to be published.
@@ -80,18 +79,81 @@ impl<'t> Slot<'t> {
     /// Its number.
     #[inline]
     #[must_use]
-    pub const fn ptex(&self) -> Ptex {
-        self.ptex
+    pub const fn ptex(self) -> Ptex {
+        Ptex::new(self.place.number())
+    }
+
+    #[inline(always)]
+    pub(super) fn dword0(self) -> &'t BeDword {
+        self.place.dword0()
+    }
+
+    #[inline(always)]
+    pub(super) fn dword1(self) -> &'t BeDword {
+        self.place.dword1()
+    }
+
+    #[inline(always)]
+    pub(super) fn view(self) -> &'t AtomicU64 {
+        self.place.view()
+    }
+
+    #[inline(always)]
+    fn occupied(self) -> Bit<'t> {
+        Bit::new(self.place.occupied(), self.place.number())
+    }
+
+    #[inline(always)]
+    fn unsettled(self) -> Mark<'t> {
+        Mark::new(self.place.unsettled(), self.place.number())
     }
 
     /// Claims the slot, if it is free.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn claim(self) -> Option<Claimed<'t>> {
-        self.table
-            .occupied()
-            .claim(self.ptex.raw())
-            .then_some(Claimed(self))
+        self.occupied().claim().then_some(Claimed(self))
+    }
+
+    /// Claims the first free slot of the PTEG that this one is in. The occupied bitmap says which are free; that a bit
+    /// is being set or cleared at this moment reads as a full group, as if the call had come earlier or later.
+    #[inline(always)]
+    #[must_use]
+    pub fn claim_in_group(self) -> Option<Claimed<'t>> {
+        let first = self.place.number() & !7;
+        loop {
+            let occupied = self.place.occupied().load(Ordering::Relaxed) >> (first % WORD) & 0xff;
+            let free = u64::from((!occupied).trailing_zeros());
+            if free >= 8 {
+                return None;
+            }
+            let slot = Self {
+                place: self.place.in_group(free),
+                ..self
+            };
+            if let Some(claimed) = slot.claim() {
+                return Some(claimed);
+            }
+            // Another vCPU was quicker: the group has one free slot less.
+        }
+    }
+
+    /// Notes that the slot was modified. A full barrier stands between the store that locked or published the
+    /// entry and this call: the ptesync of the flush, of the publication, or a fence of its own where
+    /// neither is due.
+    #[inline(always)]
+    pub fn note_change(self) {
+        if self.table.is_read() {
+            self.mark_changed();
+        }
+    }
+
+    /// Marks the slot as changed, whoever reads.
+    #[inline(always)]
+    pub fn mark_changed(self) {
+        if Mark::new(self.place.changed(), self.place.number()).set() {
+            self.table.touch();
+        }
     }
 
     /// Locks the entry in the slot; waits while another holds the lock. None if there is no entry.
@@ -111,38 +173,45 @@ impl<'t> Slot<'t> {
     #[must_use]
     pub fn try_lock(self) -> Option<Option<Locked<'t>>> {
         loop {
-            let v = RealV::read(self.dword0.load(Ordering::Relaxed));
+            let v = RealV::read(self.dword0().load(Ordering::Relaxed));
             if v.is_locked() {
                 return None;
             }
             if !v.is_entry() {
                 return Some(None);
             }
-            if self.dword0.try_replace(v.raw(), v.raw() | HVLOCK) {
+            if self.dword0().try_replace(v.raw(), v.raw() | HVLOCK) {
                 // Acquire for what the last holder stored; release so that what this holder stores (the
                 // guest view first of all) is not seen before the lock.
                 fence(Ordering::AcqRel);
-                return Some(Some(Locked { slot: self, v }));
+                // B may stand in dword 1, where nobody but the holder changes it.
+                let real = RealR::read(self.dword1().load(Ordering::Relaxed));
+                let entry = self.table.layout().guest_v(v, real);
+                return Some(Some(Locked {
+                    slot: self,
+                    v,
+                    entry,
+                }));
             }
         }
     }
 
+    #[inline(always)]
     fn free(self) {
-        self.dword1.store(0, Ordering::Relaxed);
-        self.dword0.store(0, Ordering::Release);
-        self.table.occupied().release(self.ptex.raw());
+        self.dword1().store(0, Ordering::Relaxed);
+        self.dword0().store(0, Ordering::Release);
+        self.occupied().release();
     }
 
     /// Sets the state of `unsettled` for an entry that hardware may use from now on, or might have.
-    #[inline]
+    #[inline(always)]
     fn settle(self, view: GuestR, usable: bool) {
-        let unsettled = self.table.unsettled();
         let due = usable && !view.is_settled();
-        if due != unsettled.contains(self.ptex.raw()) {
+        if due != self.unsettled().is_set() {
             if due {
-                let _ = unsettled.mark(self.ptex.raw());
+                self.unsettled().set();
             } else {
-                unsettled.clear(self.ptex.raw());
+                self.unsettled().clear();
             }
         }
     }
@@ -153,37 +222,37 @@ impl<'t> Slot<'t> {
 #[must_use = "a claimed slot is lost until it is published"]
 pub struct Claimed<'t>(Slot<'t>);
 
-impl Claimed<'_> {
+impl<'t> Claimed<'t> {
     /// Makes `entry` the slot's entry, all but the `ptesync` that ends the sequence: for runs of entries
     /// that share one. Hardware may use the entry from here on.
     ///
     /// Always inlined: a restore makes one for each slot.
     #[inline(always)]
-    pub fn place<M: Machine>(self, machine: &M, entry: Entry) -> Ptex {
+    pub fn place<M: Machine>(self, machine: &M, entry: Entry) -> Slot<'t> {
         let Self(slot) = self;
-        let format = slot.table.format();
+        let layout = slot.table.layout();
         let (state, real) = match entry.page {
-            Some(page) => (VALID, entry.r.real(entry.v, entry.size, page, format)),
-            None => (ABSENT, format.absent_r(entry.v)),
+            Some(page) => (VALID, entry.r.real(entry.v, entry.size, page, layout)),
+            None => (ABSENT, layout.absent_r(entry.v)),
         };
         if state == VALID && !entry.r.is_settled() {
-            let _ = slot.table.unsettled().mark(slot.ptex.raw());
+            slot.unsettled().set();
         }
-        slot.view.store(entry.r.raw(), Ordering::Relaxed);
-        slot.dword1.store(real.raw(), Ordering::Relaxed);
+        slot.view().store(entry.r.raw(), Ordering::Relaxed);
+        slot.dword1().store(real.raw(), Ordering::Relaxed);
         machine.eieio();
-        slot.dword0
-            .store(format.real_v(entry.v, state).raw(), Ordering::Release);
-        slot.ptex
+        slot.dword0()
+            .store(layout.real_v(entry.v, state).raw(), Ordering::Release);
+        slot
     }
 
-    /// Makes `entry` the slot's entry and notes the change.
+    /// Makes `entry` the slot's entry and notes the change; the slot's number.
     #[inline(always)]
-    pub fn publish<M: Machine>(self, machine: &M, entry: Entry) {
-        let table = self.0.table;
-        let ptex = self.place(machine, entry);
+    pub fn publish<M: Machine>(self, machine: &M, entry: Entry) -> Ptex {
+        let slot = self.place(machine, entry);
         machine.ptesync();
-        table.note_change(ptex);
+        slot.note_change();
+        slot.ptex()
     }
 }
 
@@ -198,12 +267,15 @@ fn size(v: GuestV, view: GuestR) -> PageSize {
 #[must_use = "the entry stays locked until this is dropped"]
 pub struct Locked<'t> {
     slot: Slot<'t>,
+    /// Dword 0 as it stood unlocked.
     v: RealV,
+    /// The same as the guest knows it.
+    entry: GuestV,
 }
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        self.slot.dword0.store(self.v.raw(), Ordering::Release);
+        self.slot.dword0().store(self.v.raw(), Ordering::Release);
     }
 }
 
@@ -218,15 +290,15 @@ impl<'t> Locked<'t> {
     /// Dword 0 as the guest knows it.
     #[inline]
     #[must_use]
-    pub fn v(&self) -> GuestV {
-        self.slot.table.format().guest_v(self.v, self.real())
+    pub const fn v(&self) -> GuestV {
+        self.entry
     }
 
     /// The guest view as it is now, without the R and C that hardware has set since it was last looked at.
     #[inline]
     #[must_use]
     pub fn view(&self) -> GuestR {
-        GuestR::entered(self.slot.view.load(Ordering::Relaxed))
+        GuestR::entered(self.slot.view().load(Ordering::Relaxed))
     }
 
     /// The guest view and the R and C that hardware has set by now.
@@ -237,7 +309,7 @@ impl<'t> Locked<'t> {
     }
 
     fn real(&self) -> RealR {
-        RealR::read(self.slot.dword1.load(Ordering::Relaxed))
+        RealR::read(self.slot.dword1().load(Ordering::Relaxed))
     }
 
     /// Merges R and C that hardware has set into the guest view; whether there were any. Hardware may go on
@@ -249,9 +321,9 @@ impl<'t> Locked<'t> {
             return false;
         }
         let view = view.with(rc);
-        self.slot.view.store(view.raw(), Ordering::Relaxed);
+        self.slot.view().store(view.raw(), Ordering::Relaxed);
         if view.is_settled() {
-            self.slot.table.unsettled().clear(self.slot.ptex.raw());
+            self.slot.unsettled().clear();
         }
         true
     }
@@ -260,7 +332,7 @@ impl<'t> Locked<'t> {
     #[must_use]
     pub fn block(&self) -> Block {
         let entry = self.v();
-        Block::of(entry, size(entry, self.view()), self.slot.ptex)
+        Block::of(entry, size(entry, self.view()), self.slot.ptex())
     }
 
     /// Clears R, which is set, in the guest view and in the entry that hardware uses. It stays valid and locked
@@ -272,13 +344,13 @@ impl<'t> Locked<'t> {
         let view = self.view().with(real.rc()).unreferenced();
         core::mem::forget(self);
         slot.settle(view, true);
-        slot.view.store(view.raw(), Ordering::Relaxed);
+        slot.view().store(view.raw(), Ordering::Relaxed);
         machine.eieio();
-        machine.store_byte(slot.dword1, R_BYTE, real.unreferenced_byte());
+        machine.store_byte(slot.dword1(), R_BYTE, real.unreferenced_byte());
         Unreferenced {
             slot,
             v,
-            operand: tlb::operand(entry, real, size(entry, view), slot.ptex),
+            operand: tlb::operand(entry, real, size(entry, view), slot.ptex()),
         }
     }
 
@@ -288,13 +360,13 @@ impl<'t> Locked<'t> {
         let (slot, v) = (self.slot, self.v);
         let (entry, real, view) = (self.v(), self.real(), self.view());
         core::mem::forget(self);
-        slot.dword0
+        slot.dword0()
             .store(v.raw() & !VALID | HVLOCK, Ordering::Relaxed);
         Stale {
             slot,
             v,
             entry,
-            operand: tlb::operand(entry, real, size(entry, view), slot.ptex),
+            operand: tlb::operand(entry, real, size(entry, view), slot.ptex()),
         }
     }
 
@@ -307,17 +379,15 @@ impl<'t> Locked<'t> {
         // There is no flush whose ptesync could stand between the lock and the look at `interest`.
         fence(Ordering::SeqCst);
         slot.free();
-        slot.table.note_change(slot.ptex);
+        slot.note_change();
         view
     }
 
     /// Removes an entry of a table that hardware does not walk and nobody reads.
     pub(super) fn remove_unused(self) {
-        let slot = self.slot;
+        let (slot, view) = (self.slot, self.view());
         core::mem::forget(self);
-        if slot.table.unsettled().contains(slot.ptex.raw()) {
-            slot.table.unsettled().clear(slot.ptex.raw());
-        }
+        slot.settle(view, false);
         slot.free();
     }
 
@@ -325,10 +395,10 @@ impl<'t> Locked<'t> {
     #[inline]
     pub fn set_view(self, view: GuestR) {
         let slot = self.slot;
-        slot.view.store(view.raw(), Ordering::Relaxed);
+        slot.view().store(view.raw(), Ordering::Relaxed);
         fence(Ordering::SeqCst);
         drop(self);
-        slot.table.note_change(slot.ptex);
+        slot.note_change();
     }
 }
 
@@ -353,8 +423,8 @@ impl<'t> Stale<'t> {
     /// Called by `tlb` alone, after the sequence.
     #[inline]
     pub(super) fn flushed(self) -> Flushed<'t> {
-        let real = RealR::read(self.slot.dword1.load(Ordering::Relaxed));
-        let view = GuestR::entered(self.slot.view.load(Ordering::Relaxed)).with(real.rc());
+        let real = RealR::read(self.slot.dword1().load(Ordering::Relaxed));
+        let view = GuestR::entered(self.slot.view().load(Ordering::Relaxed)).with(real.rc());
         Flushed {
             slot: self.slot,
             v: self.v,
@@ -386,8 +456,8 @@ impl Unreferenced<'_> {
     #[inline]
     pub(super) fn flushed(self) {
         let Self { slot, v, .. } = self;
-        slot.dword0.store(v.raw(), Ordering::Release);
-        slot.table.note_change(slot.ptex);
+        slot.dword0().store(v.raw(), Ordering::Release);
+        slot.note_change();
     }
 }
 
@@ -407,7 +477,7 @@ impl Flushed<'_> {
     #[inline]
     #[must_use]
     pub const fn ptex(&self) -> Ptex {
-        self.slot.ptex
+        self.slot.ptex()
     }
 
     /// Dword 0 as the guest knew it.
@@ -429,7 +499,7 @@ impl Flushed<'_> {
     pub fn remove(self) -> GuestR {
         self.slot.settle(self.view, false);
         self.slot.free();
-        self.slot.table.note_change(self.slot.ptex);
+        self.slot.note_change();
         self.view
     }
 
@@ -451,7 +521,7 @@ impl Flushed<'_> {
     /// Gives the entry back to hardware as it was. What hardware set in it meanwhile is still to be merged.
     #[inline]
     pub fn restore<M: Machine>(self, machine: &M) {
-        self.slot.dword0.store(self.v.raw(), Ordering::Release);
+        self.slot.dword0().store(self.v.raw(), Ordering::Release);
         machine.ptesync();
     }
 
@@ -459,11 +529,11 @@ impl Flushed<'_> {
     #[inline(always)]
     fn change<M: Machine>(self, machine: &M, view: GuestR, real: RealR) {
         self.slot.settle(view, true);
-        self.slot.view.store(view.raw(), Ordering::Relaxed);
-        self.slot.dword1.store(real.raw(), Ordering::Relaxed);
+        self.slot.view().store(view.raw(), Ordering::Relaxed);
+        self.slot.dword1().store(real.raw(), Ordering::Relaxed);
         machine.eieio();
-        self.slot.dword0.store(self.v.raw(), Ordering::Release);
+        self.slot.dword0().store(self.v.raw(), Ordering::Release);
         machine.ptesync();
-        self.slot.table.note_change(self.slot.ptex);
+        self.slot.note_change();
     }
 }

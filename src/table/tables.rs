@@ -7,19 +7,21 @@
 //!   call looks the table up once it is inside one of these, and never keeps it.
 
 use super::area::Memory;
-use super::bitmap::Marks;
+use super::bitmap::index;
 use super::hpt::{Order, READERS, Table};
 use super::hpte::Format;
 use crate::addr::Lpid;
+use crate::arch::arrays::Levels;
 use crate::sync::Steady;
 
 /// One or two tables, one of them in use.
 #[derive(Debug)]
 pub struct Tables<'m> {
-    first: Table<'m>,
-    second: Option<Table<'m>>,
-    /// Not zero: the second one is in use.
-    swapped: Steady,
+    /// Where there is no spare area the second one has no slots.
+    pair: [Table<'m>; 2],
+    has_spare: bool,
+    /// Which one is in use.
+    current: Steady,
     /// The order that the first one began with.
     initial: Order,
     /// Bytes of all that is reserved for them.
@@ -29,7 +31,7 @@ pub struct Tables<'m> {
 impl<'m> Tables<'m> {
     /// Empty tables over zeroed memory, and the marks of their reader slots.
     #[must_use]
-    pub fn new(lpid: Lpid, format: Format, memory: Memory<'m>) -> (Self, [Marks<'m>; READERS]) {
+    pub fn new(lpid: Lpid, format: Format, memory: Memory<'m>) -> (Self, [Levels<'m>; READERS]) {
         let reserved = memory.bytes();
         let Memory {
             order,
@@ -39,9 +41,10 @@ impl<'m> Tables<'m> {
             ..
         } = memory;
         let tables = Self {
-            first: Table::new(lpid, format, order, first),
-            second: spare.map(|spare| Table::new(lpid, format, order, spare)),
-            swapped: Steady::new(0),
+            has_spare: spare.is_some(),
+            pair: [first, spare.unwrap_or_default()]
+                .map(|arrays| Table::new(lpid, format, order, arrays)),
+            current: Steady::new(0),
             initial: order,
             reserved,
         };
@@ -49,30 +52,32 @@ impl<'m> Tables<'m> {
     }
 
     /// The table in use.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn current(&self) -> &Table<'m> {
-        // Not swapped is the usual case, whether there is a second one or not.
-        if self.swapped.get() == 0 {
-            return &self.first;
-        }
-        self.second.as_ref().unwrap_or(&self.first)
+        self.get(self.current.get())
+    }
+
+    #[inline(always)]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "one bit makes an index of two tables"
+    )]
+    fn get(&self, number: u64) -> &Table<'m> {
+        &self.pair[index(number & 1)]
     }
 
     /// The other one, if there is one.
     #[must_use]
     pub(crate) fn spare(&self) -> Option<&Table<'m>> {
-        match &self.second {
-            Some(_) if self.swapped.get() != 0 => Some(&self.first),
-            second => second.as_ref(),
-        }
+        self.has_spare.then(|| self.get(self.current.get() ^ 1))
     }
 
     /// Makes the spare table the one in use, and the other way round. See the invariants for who may.
     pub(crate) fn swap(&self) {
         if let Some(spare) = self.spare() {
             spare.succeed(self.current());
-            self.swapped.set(1 - self.swapped.get());
+            self.current.set(self.current.get() ^ 1);
         }
     }
 

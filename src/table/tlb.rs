@@ -6,39 +6,90 @@
 //! it. [`flush_live`] issues it for an entry that stays valid.
 
 use super::block::page_bits;
-use super::hpte::{GuestV, LARGE, PageSize, RealR, SegmentSize};
+use super::hpte::{B_SHIFT, GuestV, PageSize, RealR};
 use super::slot::{Flushed, Stale, Unreferenced};
 use crate::addr::{Lpid, Ptex};
 use crate::arch::Machine;
+
+/// What RB has for an entry of one page size.
+///
+/// With 4K base pages L is 0: RB has the VA down to the 4K page, and in AP which actual page size lies on it. With others
+/// L is 1: the VA down to the actual page; below it the LP bits, and in AVAL the bits of VA from 58 on that LP took the
+/// place of.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    /// Log2 of the base page size.
+    base: u32,
+    /// Bits of the virtual address.
+    va: u64,
+    /// Bits of dword 1: LP.
+    lp: u64,
+    /// Bits of the page's number, from AVAL's place on.
+    aval: u64,
+    /// L and AP.
+    fixed: u64,
+}
+
+impl Shape {
+    const fn of(size: PageSize) -> Self {
+        let base = size.base_shift();
+        let within = size.bytes() - 1;
+        if base == 12 {
+            let ap = match size.shift() {
+                12 => 0,
+                16 => 0b101,
+                _ => 0b100,
+            };
+            return Self {
+                base,
+                va: !0xfff,
+                lp: 0,
+                aval: 0,
+                fixed: ap << 5,
+            };
+        }
+        Self {
+            base,
+            va: !within,
+            lp: 0xf_f000 & within,
+            aval: 0xfe,
+            fixed: 1,
+        }
+    }
+}
 
 /// RB of the `tlbie` that invalidates an entry (ISA 3.0B Book III section 5.9.3.3; the same in 2.07 and 3.0
 /// for R = 0).
 ///
 /// `v` gives AVPN, B and H; `r` the LP bits; the group the low bits of the page number. Of B only the values 0
 /// and 1 exist here: H_ENTER refuses the others, since they would be fed to hardware.
+#[inline(always)]
 #[must_use]
-pub fn operand(v: GuestV, r: RealR, size: PageSize, ptex: Ptex) -> u64 {
-    let b = u64::from(v.segment_size() == Some(SegmentSize::T1));
+#[expect(
+    clippy::indexing_slicing,
+    reason = "there is a shape for each page size"
+)]
+pub const fn operand(v: GuestV, r: RealR, size: PageSize, ptex: Ptex) -> u64 {
+    /// In the order of their declaration.
+    const SHAPES: [Shape; 7] = [
+        Shape::of(PageSize::K4),
+        Shape::of(PageSize::K64InK4),
+        Shape::of(PageSize::M16InK4),
+        Shape::of(PageSize::K64),
+        Shape::of(PageSize::M16InK64),
+        Shape::of(PageSize::M16),
+        Shape::of(PageSize::G16),
+    ];
+    let shape = &SHAPES[size as usize];
     // The low 64 bits of the virtual address, whose low 23 bits AVPN lacks.
     let avpn = (v.raw() & !0x7f) << 16;
-    let page = page_bits(v, ptex.pteg());
-    if v.raw() & LARGE == 0 || size.base_shift() == 12 {
-        // L = 0: VA down to the 4 KiB page; AP says which actual page size lies on it.
-        let ap: u64 = match size.shift() {
-            12 => 0,
-            16 => 0b101,
-            _ => 0b100,
-        };
-        return avpn | page << 12 | b << 8 | ap << 5;
-    }
-    // L = 1: VA down to the actual page; below it the LP bits, and in AVAL the bits of VA from 58 on that LP
-    // took the place of.
-    let base = size.base_shift();
-    let within = (page << base) & 0x7f_f000;
-    let va = (avpn | within) & !(size.bytes() - 1);
-    let lp = r.raw() & 0xf_f000 & (size.bytes() - 1);
-    let aval = (page << (base - 12)) & 0xfe;
-    va | lp | b << 8 | aval | 1
+    let page = page_bits(v, ptex.pteg()) << shape.base;
+    let b = v.raw() >> B_SHIFT & 1;
+    (avpn | page & 0x7f_f000) & shape.va
+        | r.raw() & shape.lp
+        | page >> 12 & shape.aval
+        | b << 8
+        | shape.fixed
 }
 
 /// Which CPUs may remember a translation that is flushed.

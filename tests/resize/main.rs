@@ -57,7 +57,7 @@ fn prepare(world: &World<'_>, order: u32) -> Status {
 /// Prepares as Linux does: again for as long as it is told to.
 fn prepare_all(world: &World<'_>, order: u32) -> Status {
     assert_eq!(prepare(world, order), Status::LongBusyOrder100Msec);
-    for _ in 0..300 {
+    for _ in 0..1100 {
         match prepare(world, order) {
             Status::LongBusyOrder1Msec => {}
             status => return status,

@@ -14,6 +14,8 @@ use realhpt::hcall::Seat;
 use realhpt::lpar::Partition;
 use realhpt::lpar::vcpu::Registers;
 
+use crate::entries::TOKENS;
+
 /// Bytes of a CPU's emergency stack.
 const EMERGENCY: usize = 8192;
 /// Bytes that stay free at the top of a stack: the first frame's linkage area.
@@ -45,8 +47,8 @@ pub struct Cpu {
     pub(crate) stack: u64,
     /// r1 for what is called on an unexpected interrupt.
     pub(crate) emergency: u64,
-    /// Whom a hypercall calls.
-    pub(crate) hypercall: HypercallEntry,
+    /// Whom hypercalls call, by token.
+    pub(crate) hypercalls: &'static [HypercallEntry; TOKENS + 1],
     /// Whom an unexpected interrupt calls.
     pub(crate) unexpected: UnexpectedEntry,
     /// Whom a CPU that was started calls.
@@ -79,7 +81,7 @@ impl Cpu {
             vector: 0,
             stack: 0,
             emergency: 0,
-            hypercall: no_hypercall,
+            hypercalls: &[no_hypercall; TOKENS + 1],
             unexpected: crate::unexpected::interrupt,
             secondary: no_secondary,
             board: core::ptr::null(),

@@ -15,8 +15,8 @@ use realhpt::table::hash::Segment;
 
 use crate::board::Machine;
 use crate::cpu::Cpu;
+use crate::entries::answer;
 use crate::machine::Generation;
-use crate::run::answer;
 use crate::vectors::vector;
 use crate::{external, opal};
 

@@ -4,7 +4,7 @@
 //! machine's device tree ([`tree`]) and the [`manifest`], lays out memory ([`layout`], `place`), makes the
 //! `partitions` with the register values of [`mode`], and starts the other CPUs (`smp`). Each CPU then `run`s whichever
 //! vCPU of the `seats` is next. Guests leave through the
-//! `vectors`; a hypercall goes to the engine from there, any other exit through `exits`. `opal`, `uart` and
+//! `vectors`; a hypercall goes to the engine from there, by one of the `entries`, any other exit through `exits`. `opal`, `uart` and
 //! `logger` talk to the outside; `unexpected` and `end` are the ends that no verdict has.
 //!
 //! What is pure builds on the host too, for its tests.
@@ -23,6 +23,8 @@ pub mod boot;
 pub mod cpu;
 #[cfg(target_os = "none")]
 pub mod end;
+#[cfg(target_os = "none")]
+mod entries;
 #[cfg(target_os = "none")]
 pub mod exits;
 #[cfg(target_os = "none")]

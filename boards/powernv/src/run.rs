@@ -5,16 +5,16 @@
 
 use realhpt::arch::Machine as _;
 use realhpt::arch::powerpc64::{context, isync, set_lpidr, spr, time_base, wait_until};
-use realhpt::hcall::{self, Next, Seat};
 use realhpt::lpar::Partition;
 use realhpt::lpar::control::Start;
 use realhpt::lpar::schedule::{self, Turn};
-use realhpt::lpar::vcpu::{Context, Registers, msr};
+use realhpt::lpar::vcpu::{Context, Registers};
 use realhpt::lpar::vcpus::{Duty, Left};
 use realhpt::table::tlb::Scope;
 
 use crate::board::{Board, Extension};
 use crate::cpu::Cpu;
+use crate::entries::Entries;
 use crate::exits::{self, Outcome};
 use crate::machine::Generation;
 use crate::seats::Seats;
@@ -28,61 +28,6 @@ const SLICE: u64 = 10_000;
 const REST: u64 = 500;
 /// The CPU that polls the firmware, and gives up when nobody can run.
 const BOOT_CPU: usize = 0;
-
-/// What the hypercall entry answers, to be matched beside vectors: each is smaller than any of them. The entry tests
-/// for zero.
-pub(crate) mod answer {
-    use realhpt::hcall::Next;
-
-    pub(crate) const CEDE: u64 = Next::Cede as u64;
-    pub(crate) const EXIT: u64 = Next::Exit as u64;
-    pub(crate) const POWER_OFF: u64 = Next::PowerOff as u64;
-    pub(crate) const YIELD: u64 = Next::Yield as u64;
-    pub(crate) const STOP: u64 = Next::Stop as u64;
-    pub(crate) const RELOAD: u64 = Next::Reload as u64;
-    const _: () = assert!(Next::Resume as u64 == 0);
-}
-
-/// The way of a hypercall: from the vector's registers to the engine.
-///
-/// # Safety
-/// Called by the vectors; the area's `board` is a [`Board<E>`], `partition` one of its partitions.
-unsafe extern "C" fn hypercall<E: Extension>(cpu: *mut Cpu, srr1: u64) -> u64 {
-    // SAFETY: the area of this CPU; nobody else uses it.
-    let cpu = unsafe { &mut *cpu };
-    // SAFETY: set by `Run::new` to a board of this type, which is never given up.
-    let board = unsafe { &*cpu.board.cast::<Board<E>>() };
-    // SAFETY: set by `Run::load` to one of the board's partitions, before any guest ran.
-    let partition = unsafe { &*cpu.partition };
-    let seat = cpu.seat;
-    let frame = &mut cpu.registers.frame;
-    // One test for the usual caller.
-    let next = if srr1 & (msr::SF | msr::PR) == msr::SF {
-        hcall::dispatch(&board.machine, board, partition, seat, false, frame)
-    } else {
-        odd_hypercall(board, partition, seat, srr1, frame)
-    };
-    next as u64
-}
-
-/// A hypercall from problem state or from 32-bit mode. In the latter the low halves of the registers are the
-/// arguments: what the upper halves hold is nothing the caller knows of.
-#[cold]
-fn odd_hypercall<E: Extension>(
-    board: &Board<E>,
-    partition: &Partition<'static>,
-    seat: Seat,
-    srr1: u64,
-    frame: &mut hcall::Frame,
-) -> Next {
-    let problem_state = srr1 & msr::PR != 0;
-    if srr1 & msr::SF == 0 && !problem_state {
-        for register in &mut frame.regs {
-            *register &= 0xffff_ffff;
-        }
-    }
-    hcall::dispatch(&board.machine, board, partition, seat, problem_state, frame)
-}
 
 /// One CPU's way through the vCPUs.
 pub struct Run<'r, E> {
@@ -116,7 +61,7 @@ impl<'r, E: Extension> Run<'r, E> {
         // SAFETY: the area of this CPU.
         let area = unsafe { &mut *cpu };
         area.board = (&raw const *board).cast();
-        area.hypercall = hypercall::<E>;
+        area.hypercalls = Entries::<E>::table();
         let number = area.number();
         external::hold_back(generation, number);
         Self {

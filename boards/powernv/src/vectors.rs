@@ -15,11 +15,11 @@
 //! there: whatever the engine does not set comes back as it was.
 //!
 //! Step by step: r13 to HSPRG1, the area's address from HSPRG0; thirteen stores; the four special registers
-//! through r5 to r8, whose own values are already saved; SRR1, from which Rust sees problem state and 32-bit
-//! mode, as the second argument and the area as the first; the stack of whoever entered the guest; and the
-//! call, by CTR, of a global entry point: r12 is its address, so it finds its own TOC. Back with 0: everything
-//! loaded again, and CFAR, which shows where the hypervisor branched last, set to what is no secret, the
-//! guest's own LR; r13 last; `rfid`. That is 55 instructions beside Rust's.
+//! through r5 to r8, whose own values are already saved; whom to call, from the table of [`crate::entries`], by the
+//! token in r3; SRR1, from which Rust sees problem state and 32-bit mode, as the second argument and the area as the
+//! first; the stack of whoever entered the guest; and the call, by CTR, of a global entry point: r12 is its address, so
+//! it finds its own TOC. Back with 0: everything loaded again, and CFAR, which shows where the hypervisor branched last,
+//! set to what is no secret, the guest's own LR; r13 last; `rfid`. That is 60 instructions beside Rust's.
 //!
 //! Back with anything else, the vCPU leaves the guest for good: the rest of its registers is saved and the
 //! long way's tail taken, as if the number were a vector.
@@ -48,6 +48,7 @@ use realhpt::hcall::Frame;
 use realhpt::lpar::vcpu::Registers;
 
 use crate::cpu::Cpu;
+use crate::entries::TOKENS;
 
 /// Real address of the first vector.
 const BASE: u64 = 0x100;
@@ -129,10 +130,18 @@ global_asm!(
     "std 6, {cr}(13)",
     "std 7, {ctr}(13)",
     "std 8, {xer}(13)",
+    // The token, rotated so that one that is no multiple of four is beyond the table, too.
+    "rotrdi 5, 3, 2",
+    "ld 6, {hypercalls}(13)",
     "mr 3, 13",
+    "cmpldi 5, {tokens}",
     "mfspr 4, 27",
+    "blt 1f",
+    "li 5, {tokens}",
+    "1:",
+    "sldi 5, 5, 3",
+    "ldx 12, 6, 5",
     "ld 1, {stack}(13)",
-    "ld 12, {hypercall}(13)",
     "mtctr 12",
     "bctrl",
     "cmpldi 3, 0",
@@ -314,7 +323,8 @@ global_asm!(
     vector = const offset_of!(Cpu, vector),
     stack = const offset_of!(Cpu, stack),
     emergency = const offset_of!(Cpu, emergency),
-    hypercall = const offset_of!(Cpu, hypercall),
+    hypercalls = const offset_of!(Cpu, hypercalls),
+    tokens = const TOKENS,
     unexpected = const offset_of!(Cpu, unexpected),
 );
 

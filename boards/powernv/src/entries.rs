@@ -1,0 +1,117 @@
+//! Which function the vector of a hypercall calls: a table by token.
+//!
+//! LoPAR's tokens are multiples of four, so the token's quarter is the index. What [`hcall::dispatch_to`] is for gets a
+//! function made for it alone: the token is compared with nothing, and neither the choice of a call nor a frame for it stands
+//! between the vector and the engine. Everything else, and every token that is no index of the table, gets one that looks
+//! at the token.
+
+use core::marker::PhantomData;
+
+use realhpt::hcall::{self, Frame, Next, Seat, abi};
+use realhpt::lpar::Partition;
+use realhpt::lpar::vcpu::msr;
+
+use crate::board::{Board, Extension};
+use crate::cpu::{Cpu, HypercallEntry};
+
+/// What the hypercall entry answers, to be matched beside vectors: each is smaller than any of them. The entry tests
+/// for zero.
+pub(crate) mod answer {
+    use realhpt::hcall::Next;
+
+    pub(crate) const CEDE: u64 = Next::Cede as u64;
+    pub(crate) const EXIT: u64 = Next::Exit as u64;
+    pub(crate) const POWER_OFF: u64 = Next::PowerOff as u64;
+    pub(crate) const YIELD: u64 = Next::Yield as u64;
+    pub(crate) const STOP: u64 = Next::Stop as u64;
+    pub(crate) const RELOAD: u64 = Next::Reload as u64;
+    const _: () = assert!(Next::Resume as u64 == 0);
+}
+
+/// Tokens from 0 on, in fours, that have an entry of the table each: LoPAR's on page tables are among them. One more entry
+/// is for all others.
+pub(crate) const TOKENS: usize = 74;
+
+/// The table of a board with this extension.
+#[derive(Debug)]
+pub(crate) struct Entries<E>(PhantomData<E>);
+
+impl<E: Extension> Entries<E> {
+    const TABLE: [HypercallEntry; TOKENS + 1] = {
+        let mut table: [HypercallEntry; TOKENS + 1] = [any::<E>; TOKENS + 1];
+        const fn index(token: u64) -> usize {
+            (token / 4) as usize
+        }
+        table[index(abi::H_REMOVE)] = one::<E, { abi::H_REMOVE }>;
+        table[index(abi::H_ENTER)] = one::<E, { abi::H_ENTER }>;
+        table[index(abi::H_READ)] = one::<E, { abi::H_READ }>;
+        table[index(abi::H_CLEAR_MOD)] = one::<E, { abi::H_CLEAR_MOD }>;
+        table[index(abi::H_CLEAR_REF)] = one::<E, { abi::H_CLEAR_REF }>;
+        table[index(abi::H_PROTECT)] = one::<E, { abi::H_PROTECT }>;
+        table[index(abi::H_BULK_REMOVE)] = one::<E, { abi::H_BULK_REMOVE }>;
+        table
+    };
+
+    /// The table, for the vectors.
+    pub(crate) const fn table() -> &'static [HypercallEntry; TOKENS + 1] {
+        &Self::TABLE
+    }
+}
+
+/// What a hypercall finds in its CPU's area: the board, the partition, the vCPU, and its registers.
+///
+/// # Safety
+/// `cpu` is the area of this CPU, which nobody else uses; its `board` is a [`Board<E>`], `partition` one of its
+/// partitions.
+#[inline(always)]
+unsafe fn caller<'c, E>(
+    cpu: *mut Cpu,
+) -> (&'c Board<E>, &'c Partition<'static>, Seat, &'c mut Frame) {
+    // SAFETY: the caller's.
+    let cpu = unsafe { &mut *cpu };
+    // SAFETY: set by `Run::new` to a board of this type, which is never given up.
+    let board = unsafe { &*cpu.board.cast::<Board<E>>() };
+    // SAFETY: set by `Run::load` to one of the board's partitions, before any guest ran.
+    let partition = unsafe { &*cpu.partition };
+    (board, partition, cpu.seat, &mut cpu.registers.frame)
+}
+
+/// The way of hypercall `TOKEN`: from the vector's registers to the engine.
+///
+/// # Safety
+/// Called by the vectors; the area's `board` is a [`Board<E>`], `partition` one of its partitions.
+unsafe extern "C" fn one<E: Extension, const TOKEN: u64>(cpu: *mut Cpu, srr1: u64) -> u64 {
+    // SAFETY: the vectors'.
+    let (board, partition, seat, frame) = unsafe { caller::<E>(cpu) };
+    // The usual caller is neither in problem state nor in 32-bit mode: one test for both, of bits that a rotation brings
+    // within reach of an immediate operand.
+    const SF: u64 = msr::SF.rotate_left(1);
+    const PR: u64 = msr::PR.rotate_left(1);
+    let usual = srr1.rotate_left(1) & (SF | PR) == SF;
+    if usual && hcall::dispatch_to::<TOKEN, _>(&board.machine, partition, seat, frame) {
+        Next::Resume as u64
+    } else {
+        // SAFETY: the vectors'.
+        unsafe { any::<E>(cpu, srr1) }
+    }
+}
+
+/// The way of any hypercall.
+///
+/// In 32-bit mode the low halves of the registers are the arguments: what the upper halves hold is nothing the caller
+/// knows of.
+///
+/// # Safety
+/// As [`one`].
+unsafe extern "C" fn any<E: Extension>(cpu: *mut Cpu, srr1: u64) -> u64 {
+    // SAFETY: the vectors'.
+    let (board, partition, seat, frame) = unsafe { caller::<E>(cpu) };
+    let problem_state = srr1 & msr::PR != 0;
+    if srr1 & msr::SF == 0 && !problem_state {
+        for register in &mut frame.regs {
+            *register &= 0xffff_ffff;
+        }
+    }
+    let machine = &board.machine;
+    hcall::dispatch(machine, board, partition, seat, problem_state, frame) as u64
+}

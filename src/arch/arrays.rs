@@ -1,0 +1,282 @@
+//! The arrays of a table's area, and a place in all of them.
+//!
+//! An area has an element for each slot (the HPT's doublewords, the guest view), for each 64 slots (the words of the
+//! bitmaps) and for each 4096 (the words of their summaries). They are as long as one another, so one check of a slot's
+//! number is enough for all: [`Arrays::place`] makes it, and a [`Place`] only exists where there is an element in every
+//! array. Each further check would stand on the way of every hypercall, a few instructions and a branch at a time.
+
+use crate::sync::{AtomicU64, BeDword, Steady};
+
+/// Slots of a word.
+const WORD: u64 = u64::BITS as u64;
+/// Slots of a summary word.
+const BLOCK: u64 = WORD * WORD;
+/// Slots of a PTEG.
+const GROUP: u64 = 8;
+
+/// A bitmap and its summary: a bit for each slot, and a bit for each word.
+#[derive(Clone, Copy, Debug)]
+pub struct Levels<'m> {
+    /// The bitmap.
+    pub leaf: &'m [AtomicU64],
+    /// Its summary.
+    pub summary: &'m [AtomicU64],
+}
+
+/// The arrays of one area.
+///
+/// Invariant: `slots` is at most `hpt.len()`, which is a multiple of [`GROUP`], and every array has an element for each of
+/// as many slots.
+#[derive(Debug)]
+pub struct Arrays<'m> {
+    hpt: &'m [[BeDword; 2]],
+    view: &'m [AtomicU64],
+    occupied: &'m [AtomicU64],
+    unsettled: Levels<'m>,
+    changed: Levels<'m>,
+    slots: Steady,
+}
+
+impl Default for Arrays<'_> {
+    /// Arrays without a slot.
+    fn default() -> Self {
+        let none = Levels {
+            leaf: &[],
+            summary: &[],
+        };
+        Self {
+            hpt: &[],
+            view: &[],
+            occupied: &[],
+            unsettled: none,
+            changed: none,
+            slots: Steady::new(0),
+        }
+    }
+}
+
+impl<'m> Arrays<'m> {
+    /// Arrays whose slots are all in use; none if they do not have an element each for all slots, or the slots make no
+    /// whole PTEGs.
+    #[must_use]
+    pub fn new(
+        hpt: &'m [[BeDword; 2]],
+        view: &'m [AtomicU64],
+        occupied: &'m [AtomicU64],
+        unsettled: Levels<'m>,
+        changed: Levels<'m>,
+    ) -> Option<Self> {
+        let slots = hpt.len() as u64;
+        let words = [occupied, unsettled.leaf, changed.leaf];
+        let summaries = [unsettled.summary, changed.summary];
+        let fit = view.len() as u64 == slots
+            && slots.is_multiple_of(GROUP)
+            && words
+                .iter()
+                .all(|words| words.len() as u64 >= slots.div_ceil(WORD))
+            && summaries
+                .iter()
+                .all(|words| words.len() as u64 >= slots.div_ceil(BLOCK));
+        fit.then_some(Self {
+            hpt,
+            view,
+            occupied,
+            unsettled,
+            changed,
+            slots: Steady::new(slots),
+        })
+    }
+
+    /// Has only the first `slots` slots be in use: as many of them as there are.
+    pub fn use_slots(&self, slots: u64) {
+        self.slots.set(slots.min(self.hpt.len() as u64));
+    }
+
+    /// The HPT, all of the area.
+    #[must_use]
+    pub const fn hpt(&self) -> &'m [[BeDword; 2]] {
+        self.hpt
+    }
+
+    /// The guest view, all of the area.
+    #[must_use]
+    pub const fn view(&self) -> &'m [AtomicU64] {
+        self.view
+    }
+
+    /// Which slots are in use or claimed.
+    #[must_use]
+    pub const fn occupied(&self) -> &'m [AtomicU64] {
+        self.occupied
+    }
+
+    /// Where hardware could still set an R or C that the guest view lacks.
+    #[must_use]
+    pub const fn unsettled(&self) -> Levels<'m> {
+        self.unsettled
+    }
+
+    /// What was modified since any reader looked.
+    #[must_use]
+    pub const fn changed(&self) -> Levels<'m> {
+        self.changed
+    }
+
+    /// The place of slot `number`, if that is in use.
+    #[inline(always)]
+    #[must_use]
+    pub fn place(&self, number: u64) -> Option<Place<'_>> {
+        // SAFETY: there is an element for each slot in use.
+        (number < self.slots.get()).then(|| unsafe { Place::new(self, number) })
+    }
+}
+
+/// A slot's place in the arrays of its area.
+///
+/// Invariant: every array has an element `number`, or for its word or block. That fewer slots may be in use later changes
+/// nothing: the arrays stay as long as they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'t> {
+    arrays: &'t Arrays<'t>,
+    number: u64,
+    /// The HPT's element. It is needed again and again: found once.
+    dwords: &'t [BeDword; 2],
+}
+
+/// Element `number` of an array.
+///
+/// # Safety
+/// There is such an element.
+#[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "it is an index of an array"
+)]
+unsafe fn element<T>(array: &[T], number: u64) -> &T {
+    // SAFETY: the caller's.
+    unsafe { array.get_unchecked(number as usize) }
+}
+
+impl<'t> Place<'t> {
+    /// # Safety
+    /// Every array has an element for slot `number`.
+    #[inline(always)]
+    unsafe fn new(arrays: &'t Arrays<'t>, number: u64) -> Self {
+        // SAFETY: the caller's.
+        let dwords = unsafe { element(arrays.hpt, number) };
+        Self {
+            arrays,
+            number,
+            dwords,
+        }
+    }
+
+    /// The slot's number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.number
+    }
+
+    /// The place of slot `number` of the same PTEG, modulo 8.
+    #[inline(always)]
+    #[must_use]
+    pub fn in_group(self, number: u64) -> Self {
+        // SAFETY: the arrays' length is a multiple of a PTEG's.
+        unsafe { Self::new(self.arrays, self.number / GROUP * GROUP + number % GROUP) }
+    }
+
+    /// Dword 0.
+    #[inline(always)]
+    #[must_use]
+    pub fn dword0(self) -> &'t BeDword {
+        let [dword0, _] = self.dwords;
+        dword0
+    }
+
+    /// Dword 1.
+    #[inline(always)]
+    #[must_use]
+    pub fn dword1(self) -> &'t BeDword {
+        let [_, dword1] = self.dwords;
+        dword1
+    }
+
+    /// The guest's dword 1.
+    #[inline(always)]
+    #[must_use]
+    pub fn view(self) -> &'t AtomicU64 {
+        // SAFETY: the invariant.
+        unsafe { element(self.arrays.view, self.number) }
+    }
+
+    /// The slot's word of `occupied`.
+    #[inline(always)]
+    #[must_use]
+    pub fn occupied(self) -> &'t AtomicU64 {
+        // SAFETY: the invariant.
+        unsafe { element(self.arrays.occupied, self.number / WORD) }
+    }
+
+    /// The slot's words of `unsettled`: the leaf's, and the summary's.
+    #[inline(always)]
+    #[must_use]
+    pub fn unsettled(self) -> (&'t AtomicU64, &'t AtomicU64) {
+        self.levels(&self.arrays.unsettled)
+    }
+
+    /// The slot's words of `changed`: the leaf's, and the summary's.
+    #[inline(always)]
+    #[must_use]
+    pub fn changed(self) -> (&'t AtomicU64, &'t AtomicU64) {
+        self.levels(&self.arrays.changed)
+    }
+
+    #[inline(always)]
+    fn levels(self, levels: &'t Levels<'_>) -> (&'t AtomicU64, &'t AtomicU64) {
+        // SAFETY: the invariant, for a word of the leaf.
+        let leaf = unsafe { element(levels.leaf, self.number / WORD) };
+        // SAFETY: the invariant, for a word of the summary.
+        let summary = unsafe { element(levels.summary, self.number / BLOCK) };
+        (leaf, summary)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    fn words(count: usize) -> Vec<AtomicU64> {
+        (0..count).map(|_| AtomicU64::new(0)).collect()
+    }
+
+    #[test]
+    fn a_place_exists_where_every_array_has_an_element() {
+        let hpt: Vec<[BeDword; 2]> = (0..200)
+            .map(|_| [BeDword::new(0), BeDword::new(0)])
+            .collect();
+        let (view, leaf, summary) = (words(200), words(4), words(1));
+        let levels = |words| Levels {
+            leaf: words,
+            summary: &summary,
+        };
+        let arrays = |view, occupied, changed| {
+            Arrays::new(&hpt, view, occupied, levels(&leaf), levels(changed))
+        };
+        assert!(arrays(&view[1..], &leaf, &leaf).is_none());
+        assert!(arrays(&view, &leaf[1..], &leaf).is_none());
+        assert!(arrays(&view, &leaf, &leaf[1..]).is_none());
+        let arrays = arrays(&view, &leaf, &leaf).unwrap();
+        assert!(arrays.place(199).is_some() && arrays.place(200).is_none());
+        arrays.use_slots(100);
+        assert!(arrays.place(99).is_some() && arrays.place(100).is_none());
+        arrays.use_slots(1000);
+        assert!(arrays.place(199).is_some() && arrays.place(200).is_none());
+        let place = arrays.place(199).unwrap();
+        assert_eq!(place.in_group(3).number(), 195);
+        let place = arrays.place(130).unwrap();
+        assert!(core::ptr::eq(place.dword1(), &hpt[130][1]));
+        assert!(core::ptr::eq(place.unsettled().0, &leaf[2]));
+    }
+}
