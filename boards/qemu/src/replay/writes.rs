@@ -251,7 +251,8 @@ impl<B: Backend + ?Sized> Replay<'_, B> {
         let mut stream = write.buffer.clone();
         stream.resize(count, BEYOND);
         turn_headers(&mut stream);
-        let (status, consumed, bad) = self.give(&stream, contract.taken)?;
+        let (status, consumed, bad) =
+            self.give(&stream, contract.taken, contract.ended.is_some())?;
         let (wanted, slot) = match contract.ended {
             Some(Ended { slot, .. }) => (Status::Parameter, slot),
             None if write.count < HEADER_BYTES as u64 => (Status::Parameter, NONE_BAD),
@@ -280,8 +281,9 @@ impl<B: Backend + ?Sized> Replay<'_, B> {
         Ok(contract.applied.get(..applied).unwrap_or_default().to_vec())
     }
 
-    /// Writes a stream, of which `whole` bytes are whole headers and entries, and closes it: status, consumed, bad.
-    fn give(&mut self, stream: &[u8], whole: u64) -> Result<(i64, u64, u64)> {
+    /// Writes a stream, of which `whole` bytes are whole headers and entries that are good, with a bad one after them
+    /// if `is_bad`, and closes it: status, consumed, bad.
+    fn give(&mut self, stream: &[u8], whole: u64, is_bad: bool) -> Result<(i64, u64, u64)> {
         let handle = self.open(OpenFlags::WRITE.bits(), 0)?;
         let mut total = 0;
         let mut idle = 0;
@@ -290,7 +292,8 @@ impl<B: Backend + ?Sized> Replay<'_, B> {
             let (status, consumed, bad) = self.backend.write(handle, rest.unwrap_or_default())?;
             total += consumed;
             idle = if consumed == 0 { idle + 1 } else { 0 };
-            if status != 0 || total >= whole {
+            // A call may end before a bad entry, which the next one then has first.
+            if status != 0 || total >= whole && !is_bad {
                 break (status, total, bad);
             }
             ensure!(idle < IDLE, "the writer does not get on");
@@ -359,7 +362,7 @@ impl<B: Backend + ?Sized> Replay<'_, B> {
             return Ok(());
         }
         let stream = records(&corrected)?;
-        let (status, _, bad) = self.give(&stream, u64::try_from(stream.len())?)?;
+        let (status, _, bad) = self.give(&stream, u64::try_from(stream.len())?, false)?;
         self.outcome.expect(status == 0, || {
             format!("slot {bad:#x} cannot be brought to where Linux has it: {status}")
         });
@@ -374,7 +377,7 @@ impl<B: Backend + ?Sized> Replay<'_, B> {
         }
         let entries = entries.iter().map(|&(slot, entry)| (slot, Some(entry)));
         let stream = records(&entries.collect::<Vec<_>>())?;
-        let (status, ..) = self.give(&stream, u64::try_from(stream.len())?)?;
+        let (status, ..) = self.give(&stream, u64::try_from(stream.len())?, false)?;
         ensure!(status == 0, "the VRMA cannot be restored: {status}");
         Ok(())
     }
