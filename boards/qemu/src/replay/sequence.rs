@@ -35,6 +35,14 @@ const JUNK: u64 = 0xa5a5_0000;
 /// Linux's own bit of dword 1: modified.
 const MODIFIED: u64 = 1 << 62;
 
+/// Dword 0: valid.
+const VALID: u64 = 1;
+/// Linux's own bits of dword 0: hardware may not use the entry yet; it is locked, as it is while it is looked at.
+const ABSENT: u64 = 0x20;
+const LOCKED: u64 = 0x40;
+/// The bits of dword 0 that are the hypervisor's.
+const HYPERVISOR: u64 = VALID | ABSENT | LOCKED;
+
 /// DSISR of an access that the protection does not allow.
 const PROTECTION: u64 = 0x0800_0000;
 
@@ -252,7 +260,12 @@ impl<B: Backend + ?Sized> Replay<'_, B> {
 
     /// Takes out of the comparison what Linux shows of slots without an entry, and what it forgot to clear.
     fn excuse_read(&mut self, call: &Call, expected: &mut Frame, found: &Frame) {
-        let stale = call.is_tagged("read_stale_RC_of_absent");
+        // The first entry's slot; four begin at a multiple of four.
+        let first = match call.input[..] {
+            [_, slot] if call.out.len() > 2 => slot & !3,
+            [_, slot] => slot,
+            _ => return,
+        };
         // r3 stands before the entries.
         let pairs = expected.iter_mut().skip(1).zip(found.iter().skip(1));
         for (number, (linux, ours)) in pairs.take(call.out.len()).enumerate() {
@@ -262,8 +275,8 @@ impl<B: Backend + ?Sized> Replay<'_, B> {
                 if std::mem::take(linux) != 0 {
                     self.outcome.because("read_invalid");
                 }
-            } else if stale
-                && is_dword1
+            } else if is_dword1
+                && !self.usable.contains_key(&(first + number as u64 / 2))
                 && *linux != *ours
                 && *linux | R | C == *ours | R | C
                 && *linux & *ours == *ours
@@ -307,6 +320,16 @@ impl<B: Backend + ?Sized> Replay<'_, B> {
         Ok(())
     }
 
+    /// Dword 0 of an entry as Linux's H_ANDCOND finds it: with its own bits, and V where hardware may use it.
+    fn dword0_in_linux(&self, slot: u64, dword0: u64) -> u64 {
+        let own = if self.usable.contains_key(&slot) {
+            VALID | LOCKED
+        } else {
+            ABSENT | LOCKED
+        };
+        dword0 & !HYPERVISOR | own
+    }
+
     /// H_REMOVE where Linux tests its own dword 0, not the guest's.
     fn remove(&mut self, call: &Call) -> Result<()> {
         let [flags, slot, argument] = call.input[..] else {
@@ -314,34 +337,32 @@ impl<B: Backend + ?Sized> Replay<'_, B> {
         };
         let entry = self.entry(slot)?;
         let (before, after) = self.alone(call)?;
-        let [ret, ..] = after;
-        let ret = ret.cast_signed();
-        if ret == call.ret {
+        let flags = abi::Flags::from_bits_retain(flags);
+        let answer = |tested: u64| match entry {
+            Some(Entry { dw0, dw1 })
+                if !(flags.contains(abi::Flags::AVPN) && dw0 & !0x7f != argument
+                    || flags.contains(abi::Flags::ANDCOND) && tested & argument != 0) =>
+            {
+                answered(&before, H_SUCCESS, &[dw0, dw1])
+            }
+            _ => answered(&before, H_NOT_FOUND, &[]),
+        };
+        let dword0 = entry.map_or(0, |entry| entry.dw0);
+        let (right, theirs) = (answer(dword0), answer(self.dword0_in_linux(slot, dword0)));
+        if right == theirs {
             self.compare(call, &before, &after);
             return Ok(());
         }
-        let flags = abi::Flags::from_bits_retain(flags);
-        let right = entry.filter(|&Entry { dw0, .. }| {
-            !(flags.contains(abi::Flags::AVPN) && dw0 & !0x7f != argument
-                || flags.contains(abi::Flags::ANDCOND) && dw0 & argument != 0)
+        self.outcome.expect(right == after, || {
+            format!("H_REMOVE: {}", differing(&right, &after))
         });
-        let removed = |entry: Option<Entry>| match entry {
-            Some(Entry { dw0, dw1 }) => answered(&before, H_SUCCESS, &[dw0, dw1]),
-            None => answered(&before, H_NOT_FOUND, &[]),
-        };
-        let expected = removed(right);
-        self.outcome.expect(expected == after, || {
-            format!("H_REMOVE: {}", differing(&expected, &after))
-        });
-        // Linux has the condition wrong, but not what it then does.
-        let theirs = answered(&before, call.ret, &call.out);
-        let otherwise = removed(if right.is_some() { None } else { entry });
-        self.outcome.expect(theirs == otherwise, || {
-            format!("H_REMOVE of Linux: {}", differing(&otherwise, &theirs))
+        let recorded = answered(&before, call.ret, &call.out);
+        self.outcome.expect(recorded == theirs, || {
+            format!("H_REMOVE in Linux: {}", differing(&theirs, &recorded))
         });
         self.outcome.because("andcond");
-        let linux = if call.ret == H_SUCCESS { None } else { entry };
-        self.set(slot, linux)?;
+        let left = if call.ret == H_SUCCESS { None } else { entry };
+        self.set(slot, left)?;
         self.persistent.ours_alone.insert(slot);
         Ok(())
     }
@@ -349,11 +370,7 @@ impl<B: Backend + ?Sized> Replay<'_, B> {
     /// The same in H_BULK_REMOVE, in which a request may be for a slot that one before it emptied, for one of the
     /// two.
     fn bulk_remove(&mut self, call: &Call) -> Result<()> {
-        let requests: Vec<Request> = call
-            .input
-            .chunks_exact(2)
-            .filter_map(|pair| pair.try_into().ok().map(Request::new))
-            .collect();
+        let requests = Request::all(&call.input);
         let places: BTreeSet<u64> = requests.iter().map(|request| request.slot).collect();
         let places: Vec<u64> = places.into_iter().collect();
         let entries = self.entries(&places)?;
@@ -361,25 +378,21 @@ impl<B: Backend + ?Sized> Replay<'_, B> {
         let (mut right, mut linux) = (before_it.clone(), before_it);
         let (before, after) = self.alone(call)?;
         let mut expected = answered(&before, call.ret, &call.out);
-        let mut conditional = BTreeSet::new();
         for (request, answer) in requests.iter().zip(expected.iter_mut().skip(1).step_by(2)) {
             if request.is_end || !Request::is_done(*answer) {
                 break;
             }
             let slot = request.slot;
-            if request.is_andcond() {
-                conditional.insert(slot);
-            }
-            let wanted = request.answer(right.get(&slot).copied().flatten());
-            if Request::is_removed(*answer) {
+            let in_linux = |entry: Entry| self.dword0_in_linux(slot, entry.dw0);
+            let wanted = request.answer(right.get(&slot).copied().flatten(), |entry| entry.dw0);
+            let theirs = request.answer(linux.get(&slot).copied().flatten(), in_linux);
+            if Request::is_removed(theirs) {
                 linux.insert(slot, None);
             }
             if Request::is_removed(wanted) {
                 right.insert(slot, None);
             }
-            if Request::is_removed(wanted) != Request::is_removed(*answer)
-                && conditional.contains(&slot)
-            {
+            if *answer == theirs && theirs != wanted {
                 *answer = wanted;
                 self.outcome.because("andcond");
             }
@@ -504,6 +517,13 @@ impl Request {
     const ANDCOND: u64 = 1;
     const AVPN: u64 = 2;
 
+    fn all(input: &[u64]) -> Vec<Self> {
+        let pairs = input.chunks_exact(2);
+        pairs
+            .filter_map(|pair| pair.try_into().ok().map(Self::new))
+            .collect()
+    }
+
     const fn new([request, argument]: [u64; 2]) -> Self {
         Self {
             is_end: request >> 62 == 3,
@@ -513,14 +533,15 @@ impl Request {
         }
     }
 
-    const fn is_andcond(&self) -> bool {
-        self.condition == Self::ANDCOND
+    /// Whether it tests bits that Linux's dword 0 may have otherwise than the guest's.
+    const fn tests_hypervisor(&self) -> bool {
+        self.condition == Self::ANDCOND && self.argument & HYPERVISOR != 0
     }
 
-    /// The answer to it, of a slot with this entry.
-    fn answer(&self, entry: Option<Entry>) -> u64 {
-        let found = entry.filter(|entry| match self.condition {
-            Self::ANDCOND => entry.dw0 & self.argument == 0,
+    /// The answer to it, of a slot with this entry, when H_ANDCOND tests that dword 0 of it.
+    fn answer(&self, entry: Option<Entry>, tested: impl Fn(Entry) -> u64) -> u64 {
+        let found = entry.filter(|&entry| match self.condition {
+            Self::ANDCOND => tested(entry) & self.argument == 0,
             Self::AVPN => entry.dw0 & !0x7f == self.argument,
             _ => true,
         });
@@ -549,9 +570,17 @@ fn is_reserved(dw1: u64) -> bool {
 
 /// Whether Linux's table may be another one than ours after this call.
 fn changes_for_a_reason(call: &Call) -> bool {
-    call.is_tagged("andcond_")
-        || call.is_tagged("why_page_larger_than_host_page")
-        || call.is_tagged("why_memslot_not_aligned_to_page_size")
+    match (call.token, &call.input[..]) {
+        (abi::H_REMOVE, &[flags, _, argument]) => {
+            let flags = abi::Flags::from_bits_retain(flags);
+            flags.contains(abi::Flags::ANDCOND) && argument & HYPERVISOR != 0
+        }
+        (abi::H_BULK_REMOVE, input) => Request::all(input).iter().any(Request::tests_hypervisor),
+        _ => {
+            call.is_tagged("why_page_larger_than_host_page")
+                || call.is_tagged("why_memslot_not_aligned_to_page_size")
+        }
+    }
 }
 
 /// The guest real address that an entry translates `ea` to.
