@@ -113,12 +113,13 @@ impl Persistent {
     }
 
     /// Whether Linux's readers, who have heard of every change of a slot, cannot know that its entry has this bit in
-    /// dword 1: it had not when they came by, or only this reader came by since.
+    /// dword 1: it had not when they came by, or only this reader came by since, or it
+    /// is told of bolted entries alone.
     pub(super) fn is_unseen(&self, slot: u64, bit: u64) -> bool {
         let told = usize::try_from(slot).ok();
         let told = told.and_then(|slot| self.told.get(slot)).copied();
         let lacks = |entry: Entry| entry.dw1 & bit == 0;
-        self.handle.is_some() && (told == Some(true) || self.knows(slot).is_some_and(lacks))
+        self.handle.is_some() && (told == Some(true) || self.knows(slot).is_none_or(lacks))
     }
 
     fn knows(&self, slot: u64) -> Option<Entry> {
