@@ -52,10 +52,14 @@ impl Region {
     }
 
     /// The offset of `at` in the region, if it lies inside.
+    #[inline(always)]
     const fn offset(&self, at: GuestReal) -> Option<u64> {
-        match at.raw().checked_sub(self.guest.raw()) {
-            Some(offset) if offset < self.size => Some(offset),
-            _ => None,
+        // What is below the region wraps to what is beyond it: the region itself does not wrap.
+        let offset = at.raw().wrapping_sub(self.guest.raw());
+        if offset < self.size {
+            Some(offset)
+        } else {
+            None
         }
     }
 }
@@ -77,14 +81,33 @@ pub enum Backing {
 pub const MAX_REGIONS: usize = 8;
 
 /// The regions of a partition, which do not overlap in the guest's addresses.
-#[derive(Clone, Debug, Default)]
-pub struct Regions(heapless::Vec<Region, MAX_REGIONS>);
+///
+/// Beyond the last one are regions without a byte: a look at all of them needs no count.
+#[derive(Clone, Debug)]
+pub struct Regions {
+    list: [Region; MAX_REGIONS],
+    count: usize,
+}
+
+impl Default for Regions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Regions {
     /// No memory at all.
     #[must_use]
     pub const fn new() -> Self {
-        Self(heapless::Vec::new())
+        let none = Region {
+            guest: GuestReal::new(0),
+            host: HostReal::new(0),
+            size: 0,
+        };
+        Self {
+            list: [none; MAX_REGIONS],
+            count: 0,
+        }
     }
 
     /// Adds a region; gives it back if it overlaps another or there are too many.
@@ -92,26 +115,29 @@ impl Regions {
     /// # Errors
     /// The region that did not fit.
     pub fn add(&mut self, region: Region) -> Result<(), Region> {
-        let overlaps = self.0.iter().any(|other| {
+        let overlaps = self.iter().any(|other| {
             other.offset(region.guest).is_some() || region.offset(other.guest).is_some()
         });
-        if overlaps {
-            Err(region)
-        } else {
-            self.0.push(region)
+        match self.list.get_mut(self.count) {
+            Some(free) if !overlaps => {
+                *free = region;
+                self.count += 1;
+                Ok(())
+            }
+            _ => Err(region),
         }
     }
 
     /// The regions.
     pub fn iter(&self) -> impl Iterator<Item = &Region> {
-        self.0.iter()
+        self.list.iter().take(self.count)
     }
 
     /// What is behind the page of `bytes` (a power of two) at `page`, which is a multiple of `bytes`.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn page(&self, page: GuestReal, bytes: u64) -> Backing {
-        for region in &self.0 {
+        for region in &self.list {
             if let Some(offset) = region.offset(page) {
                 let skew = region.host.raw().wrapping_sub(region.guest.raw());
                 if region.size - offset < bytes || skew & (bytes - 1) != 0 {
@@ -129,7 +155,7 @@ impl Regions {
         if !at.is_aligned(8) {
             return None;
         }
-        self.0.iter().find_map(|region| {
+        self.iter().find_map(|region| {
             let offset = region.offset(at)?;
             (region.size - offset >= bytes).then(|| GuestBuffer {
                 host: HostReal::new(region.host.raw() + offset),

@@ -222,18 +222,7 @@ impl<'t> Place<'t> {
     #[inline(always)]
     #[must_use]
     pub fn unsettled(self) -> (&'t AtomicU64, &'t AtomicU64) {
-        self.levels(&self.arrays.unsettled)
-    }
-
-    /// The slot's words of `changed`: the leaf's, and the summary's.
-    #[inline(always)]
-    #[must_use]
-    pub fn changed(self) -> (&'t AtomicU64, &'t AtomicU64) {
-        self.levels(&self.arrays.changed)
-    }
-
-    #[inline(always)]
-    fn levels(self, levels: &'t Levels<'_>) -> (&'t AtomicU64, &'t AtomicU64) {
+        let levels = &self.arrays.unsettled;
         // SAFETY: the invariant, for a word of the leaf.
         let leaf = unsafe { element(levels.leaf, self.number / WORD) };
         // SAFETY: the invariant, for a word of the summary.

@@ -15,52 +15,52 @@
 //! mark of a change, bit 62, which is not shown here.) An entry without memory behind it has the R and C that
 //! the guest entered it with and no others. No flag is defined; what is given is not looked at (KVM likewise).
 
-use super::Call;
 use super::abi::Status;
+use super::{Answer, Call};
 use crate::arch::Machine;
 use crate::table::tlb;
 
 #[inline(always)]
-pub(super) fn clear_ref<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
+pub(super) fn clear_ref<'c, M: Machine>(call: &mut Call<'c, '_, M>) -> Answer<'c> {
     let (machine, scope) = (&call.system.machine, call.scope());
     let locked = match call.entry() {
         Ok(locked) => locked,
-        Err(status) => return status,
+        Err(status) => return status.into(),
     };
     let before = locked.view_with_rc();
-    if before.is_referenced() {
-        if locked.is_valid() {
-            tlb::flush_live(machine, scope, locked.clear_r(machine));
-        } else {
-            locked.set_view(before.unreferenced());
-        }
-    }
     call.put(0, before.raw());
-    Status::Success
+    if !before.is_referenced() {
+        return Status::Success.into();
+    }
+    let changed = if locked.is_valid() {
+        tlb::flush_live(machine, scope, locked.clear_r(machine))
+    } else {
+        locked.set_view(before.unreferenced())
+    };
+    changed.into()
 }
 
 #[inline(always)]
-pub(super) fn clear_mod<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
+pub(super) fn clear_mod<'c, M: Machine>(call: &mut Call<'c, '_, M>) -> Answer<'c> {
     let (machine, scope) = (&call.system.machine, call.scope());
     let locked = match call.entry() {
         Ok(locked) => locked,
-        Err(status) => return status,
+        Err(status) => return status.into(),
     };
-    let before;
     if locked.is_valid() {
         let flushed = tlb::flush_one(machine, scope, locked.invalidate());
-        before = flushed.view();
+        let before = flushed.view();
+        call.put(0, before.raw());
         if before.is_changed() {
-            flushed.clear_c(machine);
-        } else {
-            flushed.restore(machine);
+            return flushed.clear_c(machine).into();
         }
+        flushed.restore(machine);
     } else {
-        before = locked.view();
+        let before = locked.view();
+        call.put(0, before.raw());
         if before.is_changed() {
-            locked.set_view(before.unchanged());
+            return locked.set_view(before.unchanged()).into();
         }
     }
-    call.put(0, before.raw());
-    Status::Success
+    Status::Success.into()
 }

@@ -12,8 +12,8 @@
 //! do as KVM, and its guests are answered as they were. Without memory behind the page there is nothing to do.
 //! Cookie and coalescing flags are hints that are not taken (KVM likewise).
 
-use super::Call;
 use super::abi::{Flags, Status};
+use super::{Answer, Call};
 use crate::arch::Machine;
 use crate::table::Table;
 use crate::table::hpte::{GuestR, GuestV};
@@ -25,42 +25,48 @@ const LOW_FLAGS: Flags = Flags::from_bits_retain(0xffff_ffff);
 /// The largest page that is zeroed or synchronised.
 const LARGEST_PREPARED: u64 = 64 << 10;
 
-/// H_ENTER without flags about the page's memory; none: it has some.
+/// H_ENTER as it is made all the time: no flags about the page's memory, and nothing that hardware would have to tell of
+/// the entry; none: it is another.
+///
+/// Linux enters its pages with R, and with C where they may be written.
 #[inline(always)]
-pub(super) fn enter<M: Machine>(call: &mut Call<'_, '_, M>) -> Option<Status> {
-    if Flags::from_bits_retain(call.argument(0)).intersects(LOW_FLAGS) {
+pub(super) fn enter<'c, M: Machine>(call: &mut Call<'c, '_, M>) -> Option<Answer<'c>> {
+    let prepares = Flags::from_bits_retain(call.argument(0)).intersects(LOW_FLAGS);
+    if prepares || !GuestR::entered(call.argument(3)).is_settled() {
         return None;
     }
     Some(make(call, |_, _| {}))
 }
 
-/// The same with flags about the page's memory: apart, so that the way without them needs no room for calls.
-#[cold]
+/// Any H_ENTER: apart, so that the usual way needs no room for what the others do.
 #[inline(never)]
-pub(super) fn enter_prepared<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
+pub(super) fn enter_any<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     let flags = Flags::from_bits_retain(call.argument(0));
-    make(call, |machine, entry| prepare(machine, flags, entry))
+    make(call, |machine, entry| prepare(machine, flags, entry)).note()
 }
 
 /// Makes the entry that the arguments say. `prepare` comes before anyone can use it.
 #[inline(always)]
-fn make<M: Machine>(call: &mut Call<'_, '_, M>, prepare: impl FnOnce(&M, &Entry)) -> Status {
+fn make<'c, M: Machine>(
+    call: &mut Call<'c, '_, M>,
+    prepare: impl FnOnce(&M, &Entry),
+) -> Answer<'c> {
     let flags = Flags::from_bits_retain(call.argument(0));
     let table = call.caller.table();
     let v = GuestV::entered(call.argument(2));
     let r = GuestR::entered(call.argument(3));
     let Some(entry) = Entry::checked(v, r, &call.caller.description().regions) else {
-        return Status::Parameter;
+        return Status::Parameter.into();
     };
     let ptex = call.argument(1);
     let exact = flags.contains(Flags::EXACT);
     match claim(table, ptex, exact) {
-        Err(status) => status,
+        Err(status) => status.into(),
         Ok(claimed) => {
             prepare(&call.system.machine, &entry);
-            let ptex = claimed.publish(&call.system.machine, entry);
-            call.put(0, ptex.raw());
-            Status::Success
+            let changed = claimed.publish(&call.system.machine, entry);
+            call.put(0, changed.ptex().raw());
+            changed.into()
         }
     }
 }

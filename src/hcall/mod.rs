@@ -30,7 +30,7 @@ use abi::{ReportKind, Status};
 use crate::addr::Lpid;
 use crate::arch::Machine;
 use crate::lpar::{Partition, System};
-use crate::table::slot::Locked;
+use crate::table::slot::{Changed, Locked};
 use crate::table::tlb::Scope;
 
 /// r3 to r12 of the calling guest: token and arguments in, status and results out. A register that no result
@@ -104,6 +104,57 @@ pub struct Seat {
     pub vcpu: u32,
     /// The CPU's number in the machine.
     pub cpu: u32,
+}
+
+/// What comes of a call that changes an entry.
+#[derive(Clone, Copy, Debug)]
+struct Answer<'c> {
+    status: Status,
+    /// What readers are still to be told, after all else: it needs nothing of the call any more.
+    changed: Option<Changed<'c>>,
+}
+
+impl From<Status> for Answer<'_> {
+    #[inline(always)]
+    fn from(status: Status) -> Self {
+        Self {
+            status,
+            changed: None,
+        }
+    }
+}
+
+impl<'c> From<Changed<'c>> for Answer<'c> {
+    #[inline(always)]
+    fn from(changed: Changed<'c>) -> Self {
+        Self {
+            status: Status::Success,
+            changed: Some(changed),
+        }
+    }
+}
+
+impl Answer<'_> {
+    /// Notes the change.
+    #[inline(always)]
+    fn note(self) -> Status {
+        if let Some(changed) = self.changed {
+            changed.note();
+        }
+        self.status
+    }
+}
+
+/// What [`dispatch_to`] has done.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "readers are to be told of a change"]
+pub enum Direct<'c> {
+    /// All of it.
+    Done,
+    /// All but to note this change.
+    Changed(Changed<'c>),
+    /// Nothing: it is for [`dispatch`].
+    Odd,
 }
 
 /// A hypercall in progress.
@@ -194,18 +245,20 @@ pub fn dispatch<'m, M: Machine, P: Platform>(
 }
 
 /// Carries out hypercall `TOKEN`, whose arguments are in `frame`, for a vCPU of `caller` that is not in problem state, and
-/// that goes on afterwards; whether it did. For the calls on a partition's table that are made all the time: H_REMOVE,
-/// H_ENTER, H_READ, H_CLEAR_MOD, H_CLEAR_REF, H_PROTECT and H_BULK_REMOVE. Where it did not, nothing has happened, and
-/// [`dispatch`] will: the token is another one, or its flags want more than is done all the time.
+/// that goes on afterwards. For the calls on a partition's table that are made all the time: H_REMOVE,
+/// H_ENTER, H_READ, H_CLEAR_MOD, H_CLEAR_REF, H_PROTECT and H_BULK_REMOVE, where nothing unusual is wanted.
+///
+/// A change is given back to be noted, as the last thing of all and only where someone reads: so the board can do it in
+/// a function that it leaves by, and the way of the call itself has no registers to save for it.
 ///
 /// Always inlined: the caller is the function that the board's vector calls, and it is made for this token alone.
 #[inline(always)]
-pub fn dispatch_to<'m, const TOKEN: u64, M: Machine>(
-    system: &System<'m, M>,
-    caller: &Partition<'m>,
+pub fn dispatch_to<'c, 'm, const TOKEN: u64, M: Machine>(
+    system: &'c System<'m, M>,
+    caller: &'c Partition<'m>,
     seat: Seat,
-    frame: &mut Frame,
-) -> bool {
+    frame: &'c mut Frame,
+) -> Direct<'c> {
     let mut call = Call {
         system,
         caller,
@@ -213,24 +266,27 @@ pub fn dispatch_to<'m, const TOKEN: u64, M: Machine>(
         by_proxy: false,
         frame,
     };
-    let Some(status) = direct(&mut call, TOKEN) else {
-        return false;
+    let Some(Answer { status, changed }) = direct(&mut call, TOKEN) else {
+        return Direct::Odd;
     };
-    frame.regs[0] = status.raw();
-    true
+    call.frame.regs[0] = status.raw();
+    match changed {
+        Some(changed) if changed.is_due() => Direct::Changed(changed),
+        _ => Direct::Done,
+    }
 }
 
 /// The calls that [`dispatch_to`] is for, each in its usual form; none: it is not one of them.
 #[inline(always)]
-fn direct<M: Machine>(call: &mut Call<'_, '_, M>, token: u64) -> Option<Status> {
+fn direct<'c, M: Machine>(call: &mut Call<'c, '_, M>, token: u64) -> Option<Answer<'c>> {
     Some(match token {
         abi::H_REMOVE => remove::remove(call),
         abi::H_ENTER => return enter::enter(call),
-        abi::H_READ => return read::read(call),
+        abi::H_READ => read::read(call)?.into(),
         abi::H_CLEAR_MOD => clear::clear_mod(call),
         abi::H_CLEAR_REF => clear::clear_ref(call),
         abi::H_PROTECT => protect::protect(call),
-        abi::H_BULK_REMOVE => remove::bulk_remove(call),
+        abi::H_BULK_REMOVE => remove::bulk_remove(call).into(),
         _ => return None,
     })
 }
@@ -238,13 +294,16 @@ fn direct<M: Machine>(call: &mut Call<'_, '_, M>, token: u64) -> Option<Status> 
 /// The calls on a partition's table, for those who learn the token with the call; none: it is not one of theirs.
 #[inline(never)]
 fn hpt<M: Machine>(call: &mut Call<'_, '_, M>, token: u64) -> Option<Status> {
-    direct(call, token).or_else(|| seldom(call, token))
+    match direct(call, token) {
+        Some(answer) => Some(answer.note()),
+        None => seldom(call, token),
+    }
 }
 
 /// The calls on a partition's table that [`direct`] has not, or not in this form.
 fn seldom<M: Machine>(call: &mut Call<'_, '_, M>, token: u64) -> Option<Status> {
     Some(match token {
-        abi::H_ENTER => enter::enter_prepared(call),
+        abi::H_ENTER => enter::enter_any(call),
         abi::H_READ => read::read_any(call),
         abi::H_PAGE_INIT => page_init::page_init(call),
         abi::H_BLOCK_REMOVE => block_remove::block_remove(call),

@@ -4,8 +4,8 @@
 //! then. H_AVPN and H_ANDCOND compare with dword 0 as the guest knows it. KVM compares H_ANDCOND with its own
 //! locked dword 0, so its lock and absent bits show through; ours do not.
 
-use super::Call;
 use super::abi::{Flags, Status};
+use super::{Answer, Call};
 use crate::arch::Machine;
 use crate::table::hpte::{C, COMPARED, GuestR, GuestV, R};
 use crate::table::slot::{Locked, Stale};
@@ -21,17 +21,17 @@ fn matches(v: GuestV, flags: Flags, avpn: u64) -> bool {
 }
 
 #[inline(always)]
-pub(super) fn remove<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
+pub(super) fn remove<'c, M: Machine>(call: &mut Call<'c, '_, M>) -> Answer<'c> {
     let flags = Flags::from_bits_retain(call.argument(0));
     let locked = match call.entry() {
         Ok(locked) => locked,
-        Err(status) => return status,
+        Err(status) => return status.into(),
     };
     let v = locked.v();
     if !matches(v, flags, call.argument(2)) {
-        return Status::NotFound;
+        return Status::NotFound.into();
     }
-    let view = if locked.is_valid() {
+    let (view, changed) = if locked.is_valid() {
         let stale = locked.invalidate();
         tlb::flush_one(&call.system.machine, call.scope(), stale).remove()
     } else {
@@ -39,7 +39,7 @@ pub(super) fn remove<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     };
     call.put(0, v.raw());
     call.put(1, view.raw());
-    Status::Success
+    changed.into()
 }
 
 /// The type of a translation specifier, its two highest bits.
@@ -150,7 +150,9 @@ impl<'t, const MAX: usize> Batch<'t, MAX> {
             let _ = self.stale.push(locked.invalidate());
             let _ = self.numbers.push(number);
         } else {
-            note(&mut self.results, number, locked.remove_absent());
+            let (view, changed) = locked.remove_absent();
+            changed.note();
+            note(&mut self.results, number, view);
         }
     }
 
@@ -166,7 +168,8 @@ impl<'t, const MAX: usize> Batch<'t, MAX> {
             results,
         } = self;
         tlb::flush(machine, *scope, stale, |flushed| {
-            let view = flushed.remove();
+            let (view, changed) = flushed.remove();
+            changed.note();
             if let Some(number) = numbers.pop() {
                 note(results, number, view);
             }

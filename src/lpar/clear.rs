@@ -52,11 +52,12 @@ impl Partition<'_> {
                 if keep(locked.v()) {
                     continue;
                 }
-                if locked.is_valid() {
-                    tlb::flush_one(machine, table.lpid(), locked.invalidate()).remove();
+                let (_, changed) = if locked.is_valid() {
+                    tlb::flush_one(machine, table.lpid(), locked.invalidate()).remove()
                 } else {
-                    let _ = locked.remove_absent();
-                }
+                    locked.remove_absent()
+                };
+                changed.note();
             }
         }
         (end < slots).then_some(end)

@@ -225,7 +225,7 @@ impl<'m> Partition<'m> {
                         continue;
                     };
                     if table.harvest(place) == Some(true) {
-                        place.note_change();
+                        place.changed().note();
                         let _ = budget.spend(MERGE_WORK);
                     }
                 }

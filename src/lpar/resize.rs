@@ -416,7 +416,7 @@ fn mark_news(rehash: &Rehash<'_, '_>) {
                 if let Some(place) = place.filter(|_| rehash.is_source(slot))
                     && old.harvest(place) == Some(true)
                 {
-                    place.mark_changed();
+                    place.changed().mark();
                 }
             }
         }

@@ -49,15 +49,13 @@ pub fn prepare<M: Machine>(
         };
         let v = GuestV::entered(segment.avpn(at) | BOLTED | LARGE | h);
         let r = GuestR::entered(at.raw() | R | C | M);
-        claimed.publish(
-            machine,
-            Entry {
-                v,
-                r,
-                size: SIZE,
-                page: Some(host),
-            },
-        );
+        let entry = Entry {
+            v,
+            r,
+            size: SIZE,
+            page: Some(host),
+        };
+        claimed.publish(machine, entry).note();
         made += 1;
     }
     if made == 0 {
@@ -73,7 +71,8 @@ fn unmake<M: Machine>(machine: &M, table: &Table<'_>, segment: Segment, made: u6
         if let Found::Entry { ptex, .. } = table.find(segment, EffAddr::new(page << SIZE.shift()))
             && let Some(locked) = table.slot(ptex).and_then(|slot| slot.lock())
         {
-            tlb::flush_one(machine, table.lpid(), locked.invalidate()).remove();
+            let flushed = tlb::flush_one(machine, table.lpid(), locked.invalidate());
+            flushed.remove().1.note();
         }
     }
 }

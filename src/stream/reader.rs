@@ -247,7 +247,7 @@ impl<'a, M: Machine> Pass<'a, '_, '_, M> {
             // Marked before it is merged: once it is merged the entry may be settled, and another reader
             // that finds neither mark nor news calls its pass clean. Who takes the mark too early sees R and
             // C all the same, in the real entry.
-            place.mark_changed();
+            place.changed().mark();
             if self.table.harvest(place).is_none() {
                 self.missed = true;
             }

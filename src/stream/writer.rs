@@ -19,7 +19,7 @@ use crate::hcall::abi::{ENTRY, RECORD_HEADER};
 use crate::memory::{GuestBuffer, Regions};
 use crate::table::bitmap::{WORD, ones};
 use crate::table::hpte::{GuestR, GuestV, VALID};
-use crate::table::slot::{Entry, Locked, Slot, Stale};
+use crate::table::slot::{Entry, Slot, Stale};
 use crate::table::{Table, tlb};
 
 /// The most entries that are applied as one. (Fewer under loom, whose threads have stacks of 32 KiB.)
@@ -206,7 +206,7 @@ impl Writer {
         }
         machine.ptesync();
         for slot in slots.filter_map(|slot| table.slot_at(slot)) {
-            slot.note_change();
+            slot.changed().note();
         }
         *consumed += count * ENTRY;
         self.index += count;
@@ -269,17 +269,18 @@ fn remove<M: Machine>(machine: &M, table: &Table<'_>, slots: core::ops::Range<u6
             continue;
         };
         if !locked.is_valid() {
-            let _ = Locked::remove_absent(locked);
+            locked.remove_absent().1.note();
             continue;
         }
         if let Err(stale) = batch.push(locked.invalidate()) {
             // A range longer than a piece: flush what is full by itself.
-            tlb::flush_one(machine, table.lpid(), stale).remove();
+            let flushed = tlb::flush_one(machine, table.lpid(), stale);
+            flushed.remove().1.note();
         }
     }
     if !batch.is_empty() {
         tlb::flush(machine, table.lpid(), &mut batch, |flushed| {
-            flushed.remove();
+            flushed.remove().1.note();
         });
     }
 }

@@ -5,7 +5,7 @@
 //! the page number are in the number of the entry's group, mixed by the hash (ISA 3.0B Book III section
 //! 5.7.9.2); `page_bits` takes the hash back.
 
-use super::hpte::{COMPARED, GuestV, PageSize, SECONDARY, SegmentSize};
+use super::hpte::{B_SHIFT, COMPARED, GuestV, PageSize, SECONDARY, SegmentSize};
 use crate::addr::Ptex;
 
 /// Log2 of the pages of a block.
@@ -26,10 +26,8 @@ pub(super) const fn page_bits(v: GuestV, pteg: u64) -> u64 {
     } else {
         pteg
     };
-    let vsid = match v.segment_size() {
-        Some(SegmentSize::T1) => v.raw() >> 24,
-        _ => v.raw() >> 12,
-    };
+    // VSID stands above 24 bits of offset in a segment of 1T, B = 1, above 12 in one of 256M, B = 0.
+    let vsid = v.raw() >> 12 >> (12 * (v.raw() >> B_SHIFT & 1));
     (hash ^ vsid) & 0x7ff
 }
 

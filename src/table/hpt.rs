@@ -352,7 +352,7 @@ impl<'m> Table<'m> {
     #[inline(always)]
     #[must_use]
     pub fn try_copy(&self, slot: Slot<'_>) -> Copy {
-        self.look([slot.dword0(), slot.dword1()], slot.view())
+        self.look([slot.dword0(), slot.dword1()], slot.place.view())
     }
 
     #[inline(always)]
@@ -385,7 +385,7 @@ impl<'m> Table<'m> {
     #[must_use]
     pub fn has_news(&self, slot: Slot<'_>) -> bool {
         let real = RealR::read(slot.dword1().load(Ordering::Relaxed));
-        let view = GuestR::entered(slot.view().load(Ordering::Relaxed));
+        let view = slot.view().guest();
         real.rc().is_news_to(view)
     }
 

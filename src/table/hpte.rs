@@ -9,6 +9,7 @@
 //! Two software bits of a real dword 0 are ours: [`ABSENT`] (the entry counts as valid for the guest, hardware
 //! must not use it) and [`HVLOCK`]. No guest ever sees them.
 
+use super::bitmap::index;
 use crate::addr::{GuestReal, HostReal};
 
 /// Dword 0: the entry is valid.
@@ -119,19 +120,50 @@ impl PageSize {
         reason = "nine bits make an index of 512 encodings"
     )]
     pub const fn decode(dword0: u64, dword1: u64) -> Option<Self> {
-        /// All encodings: L above the eight bits of LP. One load instead of a row of comparisons, which every hypercall
-        /// on an entry would go through.
-        const ENCODINGS: [Option<PageSize>; 512] = {
-            let mut encodings = [None; 512];
+        const ENCODINGS: [Option<PageSize>; 512] = PageSize::encodings();
+        ENCODINGS[Self::encoding(dword0, dword1)]
+    }
+
+    /// The page sizes of an entry of a table: it was entered with an encoding of one.
+    #[inline(always)]
+    #[must_use]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "nine bits make an index of 512 encodings"
+    )]
+    pub const fn of(dword0: u64, dword1: u64) -> Self {
+        const SIZES: [PageSize; 512] = {
+            let encodings = PageSize::encodings();
+            let mut sizes = [PageSize::K4; 512];
             let mut at = 0;
             while at < 512 {
-                encodings[at] = PageSize::encoded(at >= 256, at as u64 % 256);
+                if let Some(size) = encodings[at] {
+                    sizes[at] = size;
+                }
                 at += 1;
             }
-            encodings
+            sizes
         };
-        let at = (dword0 & LARGE) << 6 | (dword1 >> 12) & 0xff;
-        ENCODINGS[crate::table::bitmap::index(at & 511)]
+        SIZES[Self::encoding(dword0, dword1)]
+    }
+
+    /// L and LP of an entry as one number: L above the eight bits of LP.
+    #[inline(always)]
+    const fn encoding(dword0: u64, dword1: u64) -> usize {
+        index((dword0 & LARGE) << 6 | (dword1 >> 12) & 0xff) & 511
+    }
+
+    /// What each of these numbers encodes. A table of them is one load instead of a row of comparisons, which every
+    /// hypercall on an entry would go through.
+    #[expect(clippy::indexing_slicing, reason = "all 512, one after the other")]
+    const fn encodings() -> [Option<Self>; 512] {
+        let mut encodings = [None; 512];
+        let mut at = 0;
+        while at < 512 {
+            encodings[at] = Self::encoded(at >= 256, at as u64 % 256);
+            at += 1;
+        }
+        encodings
     }
 
     /// What L and LP encode.
@@ -306,8 +338,11 @@ impl GuestR {
     #[must_use]
     pub const fn is_settled(self) -> bool {
         const READ_ONLY: u32 = 1 << 0b011 | 1 << 0b110 | 1 << 0b111;
+        if self.0 & (R | C) == R | C {
+            return true;
+        }
         let pp = (self.0 & PP0) >> 61 | self.0 & PP;
-        self.0 & R != 0 && (self.0 & C != 0 || READ_ONLY >> pp & 1 != 0)
+        self.0 & R != 0 && READ_ONLY >> pp & 1 != 0
     }
 
     /// The dword that hardware shall walk for memory at `page`: the guest's protection and key, R and C, the
@@ -319,6 +354,43 @@ impl GuestR {
         let address = RPN & !(size.bytes() - 1);
         let r = self.0 & !address & !WIMG | page.raw() & address | M;
         RealR(layout.with_b(v, r))
+    }
+}
+
+/// A guest view as it stands in its array: dword 1 as the guest knows it, and in the bit of it that no guest has whether the
+/// slot is in `unsettled`. So whoever holds the slot knows that without a look at the bitmap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct View(u64);
+
+impl View {
+    /// What was read from the array.
+    #[inline(always)]
+    pub(super) const fn read(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// The view `r` of a slot that is in `unsettled` or not.
+    #[inline(always)]
+    pub(super) const fn new(r: GuestR, unsettled: bool) -> Self {
+        Self(r.0 | if unsettled { TS } else { 0 })
+    }
+
+    /// The number.
+    #[inline(always)]
+    pub(super) const fn raw(self) -> u64 {
+        self.0
+    }
+
+    /// Dword 1 as the guest knows it.
+    #[inline(always)]
+    pub(super) const fn guest(self) -> GuestR {
+        GuestR::entered(self.0)
+    }
+
+    /// Whether the slot is in `unsettled`.
+    #[inline(always)]
+    pub(super) const fn is_unsettled(self) -> bool {
+        self.0 & TS != 0
     }
 }
 

@@ -27,13 +27,13 @@
 use super::bitmap::{Bit, Mark, WORD};
 use super::block::Block;
 use super::hpt::Table;
-use super::hpte::{ABSENT, GuestR, GuestV, HVLOCK, PageSize, RealR, RealV, VALID};
+use super::hpte::{ABSENT, GuestR, GuestV, HVLOCK, PageSize, RealR, RealV, VALID, View};
 use super::tlb;
 use crate::addr::{HostReal, Ptex};
 use crate::arch::Machine;
 use crate::arch::arrays::Place;
 use crate::memory::{Backing, Regions};
-use crate::sync::{AtomicU64, BeDword, Ordering, fence};
+use crate::sync::{BeDword, Ordering, fence};
 
 /// The byte of dword 1 that R is in, counted as it lies in memory.
 const R_BYTE: usize = 6;
@@ -93,9 +93,10 @@ impl<'t> Slot<'t> {
         self.place.dword1()
     }
 
+    /// The guest view, if the slot has an entry.
     #[inline(always)]
-    pub(super) fn view(self) -> &'t AtomicU64 {
-        self.place.view()
+    pub(super) fn view(self) -> View {
+        View::read(self.place.view().load(Ordering::Relaxed))
     }
 
     #[inline(always)]
@@ -138,21 +139,12 @@ impl<'t> Slot<'t> {
         }
     }
 
-    /// Notes that the slot was modified. A full barrier stands between the store that locked or published the
-    /// entry and this call: the ptesync of the flush, of the publication, or a fence of its own where
-    /// neither is due.
+    /// A change of the slot, of which readers are to be told.
     #[inline(always)]
-    pub fn note_change(self) {
-        if self.table.is_read() {
-            self.mark_changed();
-        }
-    }
-
-    /// Marks the slot as changed, whoever reads.
-    #[inline(always)]
-    pub fn mark_changed(self) {
-        if Mark::new(self.place.changed(), self.place.number()).set() {
-            self.table.touch();
+    pub fn changed(self) -> Changed<'t> {
+        Changed {
+            table: self.table,
+            number: self.place.number(),
         }
     }
 
@@ -203,16 +195,67 @@ impl<'t> Slot<'t> {
         self.occupied().release();
     }
 
-    /// Sets the state of `unsettled` for an entry that hardware may use from now on, or might have.
+    /// Sets the state of `unsettled` for an entry that hardware may use from now on, or might have, and whose guest view was
+    /// `was` and will be `view`; the latter as it is to be kept.
     #[inline(always)]
-    fn settle(self, view: GuestR, usable: bool) {
+    fn settle(self, was: View, view: GuestR, usable: bool) -> View {
         let due = usable && !view.is_settled();
-        if due != self.unsettled().is_set() {
+        if due != was.is_unsettled() {
             if due {
                 self.unsettled().set();
             } else {
                 self.unsettled().clear();
             }
+        }
+        View::new(view, due)
+    }
+
+    #[inline(always)]
+    fn set_view(self, view: View) {
+        self.place.view().store(view.raw(), Ordering::Relaxed);
+    }
+}
+
+/// A slot that was modified, for everybody to see; readers are still to be told.
+///
+/// A full barrier stands between the store that locked or published the entry and the making of this: the ptesync of the
+/// flush, of the publication, or a fence of its own where neither is due.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "readers miss a change that is not noted before the call returns"]
+pub struct Changed<'t> {
+    table: &'t Table<'t>,
+    number: u64,
+}
+
+impl Changed<'_> {
+    /// The slot's number.
+    #[inline]
+    #[must_use]
+    pub const fn ptex(self) -> Ptex {
+        Ptex::new(self.number)
+    }
+
+    /// Whether anyone reads.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_due(self) -> bool {
+        self.table.is_read()
+    }
+
+    /// Notes the change, if anyone reads.
+    #[inline(always)]
+    pub fn note(self) {
+        if self.is_due() {
+            self.mark();
+        }
+    }
+
+    /// Marks the slot as changed, whoever reads.
+    #[inline]
+    pub fn mark(self) {
+        let mark = self.table.changed().at(self.number);
+        if mark.is_some_and(Mark::set) {
+            self.table.touch();
         }
     }
 }
@@ -235,10 +278,8 @@ impl<'t> Claimed<'t> {
             Some(page) => (VALID, entry.r.real(entry.v, entry.size, page, layout)),
             None => (ABSENT, layout.absent_r(entry.v)),
         };
-        if state == VALID && !entry.r.is_settled() {
-            slot.unsettled().set();
-        }
-        slot.view().store(entry.r.raw(), Ordering::Relaxed);
+        let none = View::new(entry.r, false);
+        slot.set_view(slot.settle(none, entry.r, state == VALID));
         slot.dword1().store(real.raw(), Ordering::Relaxed);
         machine.eieio();
         slot.dword0()
@@ -246,20 +287,13 @@ impl<'t> Claimed<'t> {
         slot
     }
 
-    /// Makes `entry` the slot's entry and notes the change; the slot's number.
+    /// Makes `entry` the slot's entry.
     #[inline(always)]
-    pub fn publish<M: Machine>(self, machine: &M, entry: Entry) -> Ptex {
+    pub fn publish<M: Machine>(self, machine: &M, entry: Entry) -> Changed<'t> {
         let slot = self.place(machine, entry);
         machine.ptesync();
-        slot.note_change();
-        slot.ptex()
+        slot.changed()
     }
-}
-
-/// The page sizes of an entry of the table: each was entered with an encoding of one.
-#[inline]
-fn size(v: GuestV, view: GuestR) -> PageSize {
-    PageSize::decode(v.raw(), view.raw()).unwrap_or(PageSize::K4)
 }
 
 /// An entry that is ours to change. Dropped, it is as it was.
@@ -298,7 +332,7 @@ impl<'t> Locked<'t> {
     #[inline]
     #[must_use]
     pub fn view(&self) -> GuestR {
-        GuestR::entered(self.slot.view().load(Ordering::Relaxed))
+        self.slot.view().guest()
     }
 
     /// The guest view and the R and C that hardware has set by now.
@@ -315,16 +349,13 @@ impl<'t> Locked<'t> {
     /// Merges R and C that hardware has set into the guest view; whether there were any. Hardware may go on
     /// using the entry.
     pub(super) fn harvest(self) -> bool {
-        let view = self.view();
+        let was = self.slot.view();
         let rc = self.real().rc();
-        if !self.v.is_valid() || !rc.is_news_to(view) {
+        if !self.v.is_valid() || !rc.is_news_to(was.guest()) {
             return false;
         }
-        let view = view.with(rc);
-        self.slot.view().store(view.raw(), Ordering::Relaxed);
-        if view.is_settled() {
-            self.slot.unsettled().clear();
-        }
+        let view = self.slot.settle(was, was.guest().with(rc), true);
+        self.slot.set_view(view);
         true
     }
 
@@ -332,7 +363,11 @@ impl<'t> Locked<'t> {
     #[must_use]
     pub fn block(&self) -> Block {
         let entry = self.v();
-        Block::of(entry, size(entry, self.view()), self.slot.ptex())
+        Block::of(
+            entry,
+            PageSize::of(entry.raw(), self.view().raw()),
+            self.slot.ptex(),
+        )
     }
 
     /// Clears R, which is set, in the guest view and in the entry that hardware uses. It stays valid and locked
@@ -341,16 +376,16 @@ impl<'t> Locked<'t> {
     pub fn clear_r<M: Machine>(self, machine: &M) -> Unreferenced<'t> {
         let (slot, v) = (self.slot, self.v);
         let (entry, real) = (self.v(), self.real());
-        let view = self.view().with(real.rc()).unreferenced();
+        let was = slot.view();
+        let view = was.guest().with(real.rc()).unreferenced();
         core::mem::forget(self);
-        slot.settle(view, true);
-        slot.view().store(view.raw(), Ordering::Relaxed);
+        slot.set_view(slot.settle(was, view, true));
         machine.eieio();
         machine.store_byte(slot.dword1(), R_BYTE, real.unreferenced_byte());
         Unreferenced {
             slot,
             v,
-            operand: tlb::operand(entry, real, size(entry, view), slot.ptex()),
+            operand: tlb::operand(entry, real, slot.ptex()),
         }
     }
 
@@ -358,7 +393,7 @@ impl<'t> Locked<'t> {
     #[inline]
     pub fn invalidate(self) -> Stale<'t> {
         let (slot, v) = (self.slot, self.v);
-        let (entry, real, view) = (self.v(), self.real(), self.view());
+        let (entry, real) = (self.v(), self.real());
         core::mem::forget(self);
         slot.dword0()
             .store(v.raw() & !VALID | HVLOCK, Ordering::Relaxed);
@@ -366,39 +401,37 @@ impl<'t> Locked<'t> {
             slot,
             v,
             entry,
-            operand: tlb::operand(entry, real, size(entry, view), slot.ptex()),
+            operand: tlb::operand(entry, real, slot.ptex()),
         }
     }
 
-    /// Removes an entry that hardware never used, notes the change, and gives what it was.
-    #[inline]
-    #[must_use]
-    pub fn remove_absent(self) -> GuestR {
+    /// Removes an entry that hardware never used, and gives what it was.
+    #[inline(always)]
+    pub fn remove_absent(self) -> (GuestR, Changed<'t>) {
         let (slot, view) = (self.slot, self.view());
         core::mem::forget(self);
         // There is no flush whose ptesync could stand between the lock and the look at `interest`.
         fence(Ordering::SeqCst);
         slot.free();
-        slot.note_change();
-        view
+        (view, slot.changed())
     }
 
     /// Removes an entry of a table that hardware does not walk and nobody reads.
     pub(super) fn remove_unused(self) {
-        let (slot, view) = (self.slot, self.view());
+        let (slot, was) = (self.slot, self.slot.view());
         core::mem::forget(self);
-        slot.settle(view, false);
+        let _ = slot.settle(was, was.guest(), false);
         slot.free();
     }
 
-    /// Gives an entry that hardware never used another guest view, and notes the change.
-    #[inline]
-    pub fn set_view(self, view: GuestR) {
+    /// Gives an entry that hardware never used another guest view.
+    #[inline(always)]
+    pub fn set_view(self, view: GuestR) -> Changed<'t> {
         let slot = self.slot;
-        slot.view().store(view.raw(), Ordering::Relaxed);
+        slot.set_view(View::new(view, false));
         fence(Ordering::SeqCst);
         drop(self);
-        slot.note_change();
+        slot.changed()
     }
 }
 
@@ -424,13 +457,14 @@ impl<'t> Stale<'t> {
     #[inline]
     pub(super) fn flushed(self) -> Flushed<'t> {
         let real = RealR::read(self.slot.dword1().load(Ordering::Relaxed));
-        let view = GuestR::entered(self.slot.view().load(Ordering::Relaxed)).with(real.rc());
+        let was = self.slot.view();
         Flushed {
             slot: self.slot,
             v: self.v,
             entry: self.entry,
             real,
-            view,
+            was,
+            view: was.guest().with(real.rc()),
         }
     }
 }
@@ -444,7 +478,7 @@ pub struct Unreferenced<'t> {
     operand: u64,
 }
 
-impl Unreferenced<'_> {
+impl<'t> Unreferenced<'t> {
     /// RB of the tlbie it owes.
     #[inline]
     #[must_use]
@@ -452,12 +486,12 @@ impl Unreferenced<'_> {
         self.operand
     }
 
-    /// Called by `tlb` alone, after the sequence: lets the entry go and notes the change.
-    #[inline]
-    pub(super) fn flushed(self) {
+    /// Called by `tlb` alone, after the sequence: lets the entry go.
+    #[inline(always)]
+    pub(super) fn flushed(self) -> Changed<'t> {
         let Self { slot, v, .. } = self;
         slot.dword0().store(v.raw(), Ordering::Release);
-        slot.note_change();
+        slot.changed()
     }
 }
 
@@ -469,10 +503,13 @@ pub struct Flushed<'t> {
     v: RealV,
     entry: GuestV,
     real: RealR,
+    /// The guest view as it is kept.
+    was: View,
+    /// The guest view with all R and C.
     view: GuestR,
 }
 
-impl Flushed<'_> {
+impl<'t> Flushed<'t> {
     /// Its number.
     #[inline]
     #[must_use]
@@ -494,28 +531,27 @@ impl Flushed<'_> {
         self.view
     }
 
-    /// Frees the slot and notes the change; gives dword 1 as the guest knew it.
-    #[inline]
-    pub fn remove(self) -> GuestR {
-        self.slot.settle(self.view, false);
+    /// Frees the slot; gives dword 1 as the guest knew it.
+    #[inline(always)]
+    pub fn remove(self) -> (GuestR, Changed<'t>) {
+        let _ = self.slot.settle(self.was, self.view, false);
         self.slot.free();
-        self.slot.note_change();
-        self.view
+        (self.view, self.slot.changed())
     }
 
-    /// Gives the entry back to hardware with the protection of `view`, and notes the change. The real
-    /// dword 1 is the old one as it stands after the flush, so no R or C is lost.
-    #[inline]
-    pub fn republish<M: Machine>(self, machine: &M, view: GuestR) {
+    /// Gives the entry back to hardware with the protection of `view`. The real dword 1 is the old one as it stands
+    /// after the flush, so no R or C is lost.
+    #[inline(always)]
+    pub fn republish<M: Machine>(self, machine: &M, view: GuestR) -> Changed<'t> {
         let real = self.real.protected_as(view);
-        self.change(machine, view, real);
+        self.change(machine, view, real)
     }
 
-    /// Gives the entry back to hardware without C, and notes the change.
-    #[inline]
-    pub fn clear_c<M: Machine>(self, machine: &M) {
+    /// Gives the entry back to hardware without C.
+    #[inline(always)]
+    pub fn clear_c<M: Machine>(self, machine: &M) -> Changed<'t> {
         let (view, real) = (self.view.unchanged(), self.real.unchanged());
-        self.change(machine, view, real);
+        self.change(machine, view, real)
     }
 
     /// Gives the entry back to hardware as it was. What hardware set in it meanwhile is still to be merged.
@@ -527,13 +563,12 @@ impl Flushed<'_> {
 
     /// Always inlined: else an H_PROTECT moves all that is known of the entry through memory.
     #[inline(always)]
-    fn change<M: Machine>(self, machine: &M, view: GuestR, real: RealR) {
-        self.slot.settle(view, true);
-        self.slot.view().store(view.raw(), Ordering::Relaxed);
+    fn change<M: Machine>(self, machine: &M, view: GuestR, real: RealR) -> Changed<'t> {
+        self.slot.set_view(self.slot.settle(self.was, view, true));
         self.slot.dword1().store(real.raw(), Ordering::Relaxed);
         machine.eieio();
         self.slot.dword0().store(self.v.raw(), Ordering::Release);
         machine.ptesync();
-        self.slot.note_change();
+        self.slot.changed()
     }
 }

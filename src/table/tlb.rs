@@ -7,7 +7,7 @@
 
 use super::block::page_bits;
 use super::hpte::{B_SHIFT, GuestV, PageSize, RealR};
-use super::slot::{Flushed, Stale, Unreferenced};
+use super::slot::{Changed, Flushed, Stale, Unreferenced};
 use crate::addr::{Lpid, Ptex};
 use crate::arch::Machine;
 
@@ -61,7 +61,7 @@ impl Shape {
 /// RB of the `tlbie` that invalidates an entry (ISA 3.0B Book III section 5.9.3.3; the same in 2.07 and 3.0
 /// for R = 0).
 ///
-/// `v` gives AVPN, B and H; `r` the LP bits; the group the low bits of the page number. Of B only the values 0
+/// `v` gives AVPN, B, H and L; `r` the LP bits, which are the guest's in an entry that hardware uses; the group the low bits of the page number. Of B only the values 0
 /// and 1 exist here: H_ENTER refuses the others, since they would be fed to hardware.
 #[inline(always)]
 #[must_use]
@@ -69,7 +69,7 @@ impl Shape {
     clippy::indexing_slicing,
     reason = "there is a shape for each page size"
 )]
-pub const fn operand(v: GuestV, r: RealR, size: PageSize, ptex: Ptex) -> u64 {
+pub const fn operand(v: GuestV, r: RealR, ptex: Ptex) -> u64 {
     /// In the order of their declaration.
     const SHAPES: [Shape; 7] = [
         Shape::of(PageSize::K4),
@@ -80,7 +80,7 @@ pub const fn operand(v: GuestV, r: RealR, size: PageSize, ptex: Ptex) -> u64 {
         Shape::of(PageSize::M16),
         Shape::of(PageSize::G16),
     ];
-    let shape = &SHAPES[size as usize];
+    let shape = &SHAPES[PageSize::of(v.raw(), r.raw()) as usize];
     // The low 64 bits of the virtual address, whose low 23 bits AVPN lacks.
     let avpn = (v.raw() & !0x7f) << 16;
     let page = page_bits(v, ptex.pteg()) << shape.base;
@@ -161,11 +161,16 @@ pub fn flush_one<'t, M: Machine>(
 }
 
 /// Flushes one entry that stays valid, whose R was cleared. From there on it is nobody's.
-pub fn flush_live<M: Machine>(machine: &M, scope: Scope, entry: Unreferenced<'_>) {
+#[inline(always)]
+pub fn flush_live<'t, M: Machine>(
+    machine: &M,
+    scope: Scope,
+    entry: Unreferenced<'t>,
+) -> Changed<'t> {
     machine.ptesync();
     scope.invalidate(machine, entry.operand());
     scope.wait(machine);
-    entry.flushed();
+    entry.flushed()
 }
 
 #[cfg(test)]
@@ -251,9 +256,8 @@ mod tests {
     #[test]
     fn operands_equal_the_golden_vectors() {
         for (name, v, r, ptex, rb) in GOLDEN {
-            let size = PageSize::decode(v, r).unwrap();
             let ptex = Order::new(26).unwrap().ptex(ptex).unwrap();
-            let operand = operand(GuestV::entered(v), RealR::read(r), size, ptex);
+            let operand = operand(GuestV::entered(v), RealR::read(r), ptex);
             assert_eq!(operand, rb, "{name}: {operand:#x}, not {rb:#x}");
         }
     }

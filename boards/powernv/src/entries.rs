@@ -7,9 +7,10 @@
 
 use core::marker::PhantomData;
 
-use realhpt::hcall::{self, Frame, Next, Seat, abi};
+use realhpt::hcall::{self, Direct, Frame, Next, Seat, abi};
 use realhpt::lpar::Partition;
 use realhpt::lpar::vcpu::msr;
+use realhpt::table::slot::Changed;
 
 use crate::board::{Board, Extension};
 use crate::cpu::{Cpu, HypercallEntry};
@@ -87,13 +88,27 @@ unsafe extern "C" fn one<E: Extension, const TOKEN: u64>(cpu: *mut Cpu, srr1: u6
     // within reach of an immediate operand.
     const SF: u64 = msr::SF.rotate_left(1);
     const PR: u64 = msr::PR.rotate_left(1);
-    let usual = srr1.rotate_left(1) & (SF | PR) == SF;
-    if usual && hcall::dispatch_to::<TOKEN, _>(&board.machine, partition, seat, frame) {
-        Next::Resume as u64
-    } else {
-        // SAFETY: the vectors'.
-        unsafe { any::<E>(cpu, srr1) }
+    if srr1.rotate_left(1) & (SF | PR) == SF {
+        match hcall::dispatch_to::<TOKEN, _>(&board.machine, partition, seat, frame) {
+            Direct::Done => return Next::Resume as u64,
+            Direct::Changed(changed) => return note(changed),
+            Direct::Odd => {}
+        }
     }
+    // SAFETY: the vectors'.
+    unsafe { any::<E>(cpu, srr1) }
+}
+
+/// Notes the change that a hypercall made, and lets the guest go on. With the linkage of [`one`], which so leaves by it:
+/// as long as the compiler does not see that all it gives back is a constant, which it would put behind a call.
+#[inline(never)]
+#[expect(
+    improper_ctypes_definitions,
+    reason = "called from here alone; its two registers are the change's two doublewords"
+)]
+extern "C" fn note(changed: Changed<'_>) -> u64 {
+    changed.note();
+    core::hint::black_box(Next::Resume as u64)
 }
 
 /// The way of any hypercall.

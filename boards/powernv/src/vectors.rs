@@ -8,18 +8,18 @@
 //! # The short way: `sc 1`, 0xC00
 //!
 //! A hypercall that the engine answers at once never leaves the vector's 64 instructions but for the call
-//! of Rust. What Rust code may change is saved, and no more: r0 to r12, LR, CR, CTR, XER. r13 is the
-//! area's address and Rust does not touch it; r14 to r31 Rust gives back as they were; floating point and
-//! vectors it has none. SRR0 and SRR1 stay where they are, as nothing in between takes an interrupt that
+//! of Rust. What Rust code may change is saved, and no more: r1 to r12, LR, CR. r0, CTR and XER are not the guest's
+//! any more after a hypercall (LoPAR 14.5.3): they come back as zero, so they show nothing. r13 is the area's address and
+//! Rust does not touch it; r14 to r31 Rust gives back as they were; floating point and vectors it has none. SRR0 and SRR1 stay where they are, as nothing in between takes an interrupt that
 //! returns. r3 to r12 are saved as the [`realhpt::hcall::Frame`] that the engine works on, and loaded from
 //! there: whatever the engine does not set comes back as it was.
 //!
-//! Step by step: r13 to HSPRG1, the area's address from HSPRG0; thirteen stores; the four special registers
-//! through r5 to r8, whose own values are already saved; whom to call, from the table of [`crate::entries`], by the
+//! Step by step: r13 to HSPRG1, the area's address from HSPRG0; twelve stores; the two special registers through r5
+//! and r6, whose own values are already saved; whom to call, from the table of [`crate::entries`], by the
 //! token in r3; SRR1, from which Rust sees problem state and 32-bit mode, as the second argument and the area as the
 //! first; the stack of whoever entered the guest; and the call, by CTR, of a global entry point: r12 is its address, so
 //! it finds its own TOC. Back with 0: everything loaded again, and CFAR, which shows where the hypervisor branched last,
-//! set to what is no secret, the guest's own LR; r13 last; `rfid`. That is 60 instructions beside Rust's.
+//! set to what is no secret, the guest's own LR; r13 last; `rfid`. That is 52 instructions beside Rust's.
 //!
 //! Back with anything else, the vCPU leaves the guest for good: the rest of its registers is saved and the
 //! long way's tail taken, as if the number were a vector.
@@ -116,7 +116,6 @@ global_asm!(
     ".org 0xc00 - {base}",
     "mtspr 305, 13",
     "mfspr 13, 304",
-    "std 0, {r0}(13)",
     "std 1, {r0} + 8(13)",
     "std 2, {r0} + 16(13)",
     ".irp n, 3,4,5,6,7,8,9,10,11,12",
@@ -124,12 +123,8 @@ global_asm!(
     ".endr",
     "mflr 5",
     "mfcr 6",
-    "mfctr 7",
-    "mfxer 8",
     "std 5, {lr}(13)",
     "std 6, {cr}(13)",
-    "std 7, {ctr}(13)",
-    "std 8, {xer}(13)",
     // The token, rotated so that one that is no multiple of four is beyond the table, too.
     "rotrdi 5, 3, 2",
     "ld 6, {hypercalls}(13)",
@@ -148,14 +143,12 @@ global_asm!(
     "bne 2f",
     "ld 5, {lr}(13)",
     "ld 6, {cr}(13)",
-    "ld 7, {ctr}(13)",
-    "ld 8, {xer}(13)",
+    "li 0, 0",
     "mtspr 28, 5",
     "mtlr 5",
     "mtcr 6",
-    "mtctr 7",
-    "mtxer 8",
-    "ld 0, {r0}(13)",
+    "mtctr 0",
+    "mtxer 0",
     "ld 1, {r0} + 8(13)",
     "ld 2, {r0} + 16(13)",
     ".irp n, 3,4,5,6,7,8,9,10,11,12",
@@ -243,8 +236,13 @@ global_asm!(
     "mtctr 12",
     "bctr",
     // A hypercall that does not go back at once: r3 is what Rust answered, the volatile registers are saved.
+    // What a hypercall does not keep is zero when the guest goes on.
     "hypercall_exit:",
     "mr 12, 3",
+    "li 0, 0",
+    "std 0, {r0}(13)",
+    "std 0, {ctr}(13)",
+    "std 0, {xer}(13)",
     "ld 5, {lr}(13)",
     "std 5, {cfar}(13)",
     "mfspr 5, 26",

@@ -68,8 +68,17 @@ impl State {
         }
     }
 
+    /// Everything but r3 to r12 is as a hypercall leaves it that was made with the registers as in `before`: r0, CTR and
+    /// XER are zero, the rest has not changed.
+    pub(crate) fn as_a_hypercall_leaves(&self, before: &Self) -> Outcome {
+        let mut left = before.clone();
+        let [r0, ..] = &mut left.gprs;
+        (*r0, left.ctr, left.xer) = (0, 0, 0);
+        self.same_beside_results(&left)
+    }
+
     /// Everything but r3 to r12 is as in `before`.
-    pub(crate) fn same_beside_results(&self, before: &Self) -> Outcome {
+    fn same_beside_results(&self, before: &Self) -> Outcome {
         for number in (0..3).chain(13..32) {
             self.same_gpr(before, number)?;
         }
