@@ -94,12 +94,21 @@ pub fn page_shift(v: u64, r: u64) -> Option<u32> {
     }
 }
 
+/// The guest real address of the page that an entry maps.
+#[must_use]
+pub fn page_of(v: u64, r: u64) -> Option<u64> {
+    let shift = page_shift(v, r)?;
+    Some((r & RPN) >> shift << shift)
+}
+
 /// The memory of a file's virtual machine.
 #[derive(Clone, Debug)]
 pub struct Memory {
     slots: Vec<MemorySlot>,
     /// Pages of 64K that Linux has made since.
     touched: BTreeSet<u64>,
+    /// Those of them that were only loaded from: Linux has its one page of zeros there until somebody stores.
+    zeros: BTreeSet<u64>,
 }
 
 impl Memory {
@@ -109,6 +118,7 @@ impl Memory {
         Self {
             slots: slots.to_vec(),
             touched: BTreeSet::new(),
+            zeros: BTreeSet::new(),
         }
     }
 
@@ -149,16 +159,29 @@ impl Memory {
         }
     }
 
-    /// Notes that the guest accessed the 4K page of a dword 1: from now on it is there.
-    pub(super) fn touch(&mut self, r: u64) {
-        self.touched.insert((r & RPN) >> PAGE);
+    /// Notes that the guest accesses a guest real address: from now on its page is there. Whether this gives it
+    /// another page than the one that was there.
+    pub(super) fn touch(&mut self, at: u64, store: bool) -> bool {
+        let page = at >> PAGE;
+        if self.backing(at) == Backing::Later {
+            self.touched.insert(page);
+            if !store {
+                self.zeros.insert(page);
+            }
+            return false;
+        }
+        store && self.zeros.remove(&page)
+    }
+
+    /// Whether two guest real addresses are in one page of Linux's.
+    pub(super) const fn is_one_page(a: u64, b: u64) -> bool {
+        a >> PAGE == b >> PAGE
     }
 
     /// The page of an entry, and the slot that it begins in.
     fn page(&self, v: u64, r: u64) -> Option<(u64, u32, &MemorySlot)> {
-        let shift = page_shift(v, r)?;
-        let page = (r & RPN) >> shift << shift;
-        Some((page, shift, self.slot(page)?))
+        let page = page_of(v, r)?;
+        Some((page, page_shift(v, r)?, self.slot(page)?))
     }
 
     /// Whether KVM's H_ENTER refuses an entry whose page-size encoding exists.
@@ -173,7 +196,10 @@ impl Memory {
                 Pages::Huge => HUGE,
                 _ => PAGE,
             };
-            !aligned || host < shift && self.backing(page) == Backing::Present
+            // A page that is not there is refused too if it has neighbours.
+            let pages = page >> PAGE..(page + (1 << shift)) >> PAGE;
+            let is_backed = slot.pages != Pages::None || self.touched.range(pages).next().is_some();
+            !aligned || host < shift && is_backed
         })
     }
 

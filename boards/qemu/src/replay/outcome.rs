@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 /// What may be otherwise than in Linux, and why: a name, and DESIGN section 6 unless something else is said.
-pub const REASONS: [(&str, &str); 15] = [
+pub const REASONS: [(&str, &str); 16] = [
     (
         "read_invalid",
         "H_READ of a slot without an entry is zero; Linux shows what stood there",
@@ -18,12 +18,16 @@ pub const REASONS: [(&str, &str); 15] = [
         "bit 62 of what H_CLEAR_* returns: Linux's own mark of a changed entry",
     ),
     (
+        "unseen_rc",
+        "R or C that hardware set and H_CLEAR_* took away between two reads: no change to Linux, told here",
+    ),
+    (
         "andcond",
         "H_ANDCOND tests the guest's dword 0: VALID is set in it, the hypervisor's bits are not",
     ),
     (
         "host_page",
-        "the host page is smaller than the page; there are no host pages here",
+        "the host page is smaller than the page, or the memory slot no multiple of it; there are no host pages here",
     ),
     (
         "page_in",
@@ -43,7 +47,7 @@ pub const REASONS: [(&str, &str); 15] = [
     ),
     (
         "reset",
-        "a reader of a table that was reset gets H_CLOSED; Linux's hears of some entries and not of others",
+        "a reader of a table that was reset gets H_CLOSED; Linux's hears only of entries that were marked before",
     ),
     (
         "errno",

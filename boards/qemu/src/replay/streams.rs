@@ -67,30 +67,31 @@ pub(super) struct Persistent {
     handle: Option<u64>,
     /// The table as it knows it.
     copy: Vec<Option<Entry>>,
-    /// Slots that it has been told of and Linux's reader has not yet.
+    /// Slots that it has been told of and none of Linux's readers has yet: Linux has them marked, whether a reader
+    /// is open or not, and whatever becomes of the table.
     told: Vec<bool>,
-    /// What only it will be told: calls of ours that Linux did not have.
+    /// What perhaps only it will be told, until Linux's reader comes by: calls of ours that Linux did not have.
     pub(super) ours_alone: BTreeSet<u64>,
     /// Where Linux's reader stands.
     cursor: u64,
+    /// It has not been through the table yet.
+    first_pass: bool,
     /// What it is opened with.
     flags: u64,
-    /// The table was reset under it: Linux's reader may hear of entries that went then.
-    reset: bool,
 }
 
 impl Persistent {
-    /// A reader that was told nothing.
-    pub(super) fn new(handle: Option<u64>, slots: u64) -> Self {
+    /// No reader, of an empty table.
+    pub(super) fn new(slots: u64) -> Self {
         let slots = usize::try_from(slots).unwrap_or_default();
         Self {
-            handle,
+            handle: None,
             copy: vec![None; slots],
             told: vec![false; slots],
             ours_alone: BTreeSet::new(),
             cursor: 0,
+            first_pass: false,
             flags: 0,
-            reset: false,
         }
     }
 
@@ -103,11 +104,22 @@ impl Persistent {
         Some(())
     }
 
-    /// Whether it was told of a slot since Linux's reader was, which it has been now.
+    /// Whether it was told of a slot since a reader of Linux's was, which one has been now.
     fn take_told(&mut self, slot: u64) -> bool {
+        self.ours_alone.remove(&slot);
         let told = usize::try_from(slot).ok();
         told.and_then(|slot| self.told.get_mut(slot))
             .is_some_and(std::mem::take)
+    }
+
+    /// Whether Linux's readers, who have heard of every change of a slot, cannot know that its entry has this bit in
+    /// dword 1: it had not when they came by, or only this reader came by since, or it
+    /// is told of bolted entries alone.
+    pub(super) fn is_unseen(&self, slot: u64, bit: u64) -> bool {
+        let told = usize::try_from(slot).ok();
+        let told = told.and_then(|slot| self.told.get(slot)).copied();
+        let lacks = |entry: Entry| entry.dw1 & bit == 0;
+        self.handle.is_some() && (told == Some(true) || self.knows(slot).is_none_or(lacks))
     }
 
     fn knows(&self, slot: u64) -> Option<Entry> {
@@ -227,13 +239,14 @@ impl<B: Backend + ?Sized> Replay<'_, B> {
 
     fn read_persistent(&mut self, read: &StreamRead) -> Result<()> {
         if read.open {
-            if let Some(handle) = self.persistent.handle.take() {
-                self.close(handle)?;
-            }
+            self.close_persistent()?;
+            // Of what precedes its start it is told only when that changes.
+            self.persistent.copy = self.image()?;
             let handle = self.open(read.flags, read.start)?;
-            self.persistent = Persistent::new(Some(handle), self.slots);
+            self.persistent.handle = Some(handle);
             self.persistent.flags = read.flags;
             self.persistent.cursor = read.start;
+            self.persistent.first_pass = true;
         }
         let Some(handle) = self.persistent.handle else {
             bail!("a read of a reader that is not open");
@@ -251,10 +264,24 @@ impl<B: Backend + ?Sized> Replay<'_, B> {
             }
         }
         if read.close {
-            self.close(handle)?;
-            self.persistent = Persistent::new(None, self.slots);
+            self.close_persistent()?;
         }
         Ok(())
+    }
+
+    /// Closes the persistent reader, if it is open, told of all that has changed.
+    fn close_persistent(&mut self) -> Result<()> {
+        let Some(handle) = self.persistent.handle else {
+            return Ok(());
+        };
+        self.catch_up()?;
+        if self.persistent.first_pass {
+            // What Linux's reader has not come to need not be marked.
+            let ahead = self.persistent.cursor..self.slots;
+            self.persistent.ours_alone.extend(ahead);
+        }
+        self.persistent.handle = None;
+        self.close(handle)
     }
 
     /// One read of Linux's persistent reader.
@@ -262,7 +289,8 @@ impl<B: Backend + ?Sized> Replay<'_, B> {
         let (persistent, outcome) = (&mut self.persistent, &mut self.outcome);
         let from = persistent.cursor;
         for &(slot, entry) in read {
-            let told = persistent.take_told(slot) || persistent.reset && entry.is_none();
+            // A first pass tells of all slots, whoever was told before.
+            let told = persistent.take_told(slot) || persistent.first_pass;
             outcome.expect(told, || format!("slot {slot:#x}: ours was not told"));
             let ours = persistent.knows(slot);
             outcome.expect(ours == entry, || {
@@ -272,15 +300,20 @@ impl<B: Backend + ?Sized> Replay<'_, B> {
         }
         if room_left || persistent.cursor == self.slots {
             for slot in from..self.slots {
-                if persistent.take_told(slot) && !persistent.ours_alone.remove(&slot) {
+                let ours_alone = persistent.ours_alone.contains(&slot);
+                if persistent.take_told(slot) && !ours_alone {
                     outcome.other(format!("slot {slot:#x}: Linux was not told"));
                 }
             }
             persistent.cursor = 0;
+            persistent.first_pass = false;
         }
     }
 
+    /// Empties the table. Linux leaves its marks as they are: its readers hear of what was marked, and of nothing
+    /// else that went.
     pub(super) fn reset(&mut self) -> Result<()> {
+        self.catch_up()?;
         let status = self.backend.reset()?;
         ensure!(status == 0, "H_LPAR_RESET: {status}");
         let Some(handle) = self.persistent.handle.take() else {
@@ -292,16 +325,11 @@ impl<B: Backend + ?Sized> Replay<'_, B> {
         });
         self.close(handle)?;
         self.outcome.because("reset");
-        let (cursor, flags) = (self.persistent.cursor, self.persistent.flags);
-        let handle = self.open(flags, 0)?;
-        self.persistent = Persistent {
-            reset: true,
-            cursor,
-            flags,
-            ..Persistent::new(Some(handle), self.slots)
-        };
+        let handle = self.open(self.persistent.flags, 0)?;
+        self.persistent.handle = Some(handle);
+        let marked = self.persistent.told.clone();
         self.catch_up()?;
-        self.persistent.told.fill(false);
+        self.persistent.told = marked;
         Ok(())
     }
 }

@@ -215,6 +215,165 @@ fn an_answer_that_is_not_the_recorded_one_is_found() {
     broken(r#""fd":"P""#, "9", "8");
 }
 
+/// Two slots of memory: pages that are there, pages that are not.
+const MEMORY: &str = r#"{"t":"hdr","order":18,"slots":[[0,8388608,1],[67108864,16777216,0]]}"#;
+
+/// A call, its answer and what else stands in its line.
+fn op(name: &str, input: &[&str], ret: i64, out: &[&str], rest: &str) -> String {
+    format!(r#"{{"t":"op","op":"{name}","in":{input:?},"ret":{ret},"out":{out:?}{rest}}}"#)
+}
+
+/// H_ENTER of exactly that slot, which succeeds.
+fn enter(slot: &str, dw0: &str, dw1: &str) -> String {
+    op("H_ENTER", &["8000000000", slot, dw0, dw1], 0, &[slot], "")
+}
+
+/// A read of the persistent reader to the end of its pass.
+fn told(open: u8, data: &str) -> String {
+    format!(
+        r#"{{"t":"read","fd":"P","open":{open},"close":0,"flags":0,"start":0,"count":65536,"nreads":0,"data":["{data}"]}}"#
+    )
+}
+
+/// A first pass over a table of order 18 without an entry.
+const EMPTY: &str = "0000000000000040";
+
+/// Does lines again, and expects so many differences, and the reasons.
+fn expect(lines: &[String], others: u64, reasons: &[(&str, u64)]) {
+    let lines = format!("{MEMORY}\n{}\n", lines.join("\n"));
+    for recorded in [Recorded::Power8, Recorded::Power9] {
+        let outcome = again(&lines, recorded);
+        assert_eq!(outcome.others, others, "{:?}", outcome.shown);
+        let found: Vec<_> = outcome.reasons.into_iter().collect();
+        assert_eq!(found, reasons);
+    }
+}
+
+/// Linux does not see V in an entry without a page: it removes that for the first request, we for the second.
+#[test]
+fn a_bulk_removal_leaves_what_it_leaves_in_linux() {
+    let bulk = |answers: [&str; 2]| {
+        let [first, second] = answers;
+        let rest = r#","q":["andcond_V_not_seen_when_absent"]"#;
+        let end = ["c000000000000000", "0", "8100000000000008", "0"];
+        let requests = ["4100000000000008", "1", "4000000000000008", "0"];
+        let answers = [first, "1", second, "0"];
+        op(
+            "H_BULK_REMOVE",
+            &[requests, end].concat(),
+            0,
+            &[answers, end].concat(),
+            rest,
+        )
+    };
+    let entered = enter("8", "1001", "4000190");
+    let gone = op("H_READ", &["0", "8"], 0, &["0", "0"], r#","inv":1"#);
+    let good = bulk(["8d00000000000008", "9000000000000008"]);
+    expect(&[entered.clone(), good, gone.clone()], 0, &[("andcond", 2)]);
+    // R and C of the answers are compared where both removed the entry.
+    let stays = op("H_READ", &["0", "8"], 0, &["1001", "4000190"], "");
+    let bad = bulk(["9100000000000008", "8400000000000008"]);
+    expect(&[entered, bad, gone], 1, &[]);
+    expect(&[enter("8", "1001", "4000190"), stays], 0, &[]);
+}
+
+/// A page that was only loaded from is replaced by the first store, and then no entry of it is usable.
+#[test]
+fn an_access_goes_through_the_entry_that_linux_has_usable() {
+    let access = |name: &str, ea: &str| op(name, &[ea, "12345000", "18000001"], 0, &[], "");
+    let shows = |slot: &str, dw1: &str| op("H_READ", &["0", slot], 0, &["12345001", dw1], "");
+    let mut lines = vec![
+        enter("1a00", "12345001", "4000012"),
+        access("LOAD", "10005000"),
+        enter("1a18", "12345001", "4001012"),
+        access("STORE", "10006000"),
+        enter("1a01", "12345001", "12"),
+        access("LOAD", "10005004"),
+        shows("1a00", "4000112"),
+        shows("1a18", "4001192"),
+        shows("1a01", "112"),
+    ];
+    expect(&lines, 0, &[("page_in", 1)]);
+    // Without the store both are.
+    lines.remove(3);
+    lines.remove(6);
+    let outcome = again(
+        &format!("{MEMORY}\n{}\n", lines.join("\n")),
+        Recorded::Power8,
+    );
+    assert!(outcome.others > 0, "{:?}", outcome.shown);
+}
+
+#[test]
+fn what_hardware_set_and_a_call_cleared_is_no_news_to_linux() {
+    let access = op("LOAD", &["10005000", "12345000", "18000001"], 0, &[], "");
+    let clear = |dw1: &str| op("H_CLEAR_REF", &["0", "1a00"], 0, &[dw1], "");
+    let entered = enter("1a00", "12345001", "12");
+    let word = "001a00000100000000000000123450410000000000000012";
+    let mut lines = vec![
+        told(1, EMPTY),
+        entered,
+        told(0, word),
+        access,
+        clear("112"),
+        told(0, ""),
+    ];
+    expect(&lines, 0, &[("unseen_rc", 1)]);
+    // Linux's reader knows of it: then it must hear that it is gone.
+    let seen = "001a00000100000000000000123450410000000000000112";
+    lines.insert(4, told(0, seen));
+    expect(&lines, 1, &[]);
+    lines.pop();
+    lines.push(told(0, word));
+    expect(&lines, 0, &[]);
+}
+
+#[test]
+fn after_a_reset_linux_tells_of_what_was_marked() {
+    let reset = r#"{"t":"reset"}"#.to_owned();
+    let lines = |word: &str| {
+        let known = enter("10", "1001", "12");
+        let word_of_it = "100000000100000000000000000010410000000000000012";
+        [
+            told(1, EMPTY),
+            known,
+            told(0, word_of_it),
+            enter("8", "1001", "12"),
+            reset.clone(),
+            told(0, word),
+        ]
+    };
+    expect(&lines("0800000000000100"), 0, &[("reset", 1)]);
+    expect(&lines(""), 1, &[("reset", 1)]);
+    expect(
+        &lines("08000000000001001000000000000100"),
+        1,
+        &[("reset", 1)],
+    );
+}
+
+/// The marks of a reader that was closed stay, for the next one.
+#[test]
+fn a_closed_reader_leaves_its_marks() {
+    let closed = told(0, "").replace(r#""close":0"#, r#""close":1"#);
+    let small = closed
+        .replace("65536", "8")
+        .replace(r#""nreads":0"#, r#""nreads":1"#);
+    let from_9 = told(1, "090000000000f73f").replace(r#""start":0"#, r#""start":9"#);
+    let word = "080000000100000000000000000010410000000000000012";
+    let mut lines = vec![
+        told(1, EMPTY),
+        enter("8", "1001", "12"),
+        small,
+        from_9,
+        told(0, word),
+    ];
+    expect(&lines, 0, &[("small_buffer", 1)]);
+    lines.pop();
+    lines.push(told(0, ""));
+    expect(&lines, 1, &[("small_buffer", 1)]);
+}
+
 #[test]
 fn a_trace_with_another_answer_or_table_is_found() {
     let name = "hcall-traces/t_p8_idle.hcalls.txt.xz";

@@ -162,10 +162,45 @@ fn turn_headers(stream: &mut [u8]) {
     }
 }
 
-/// Slots said one by one as records with big-endian headers, each slot its last word.
-fn records(said: &BTreeMap<u64, Option<Entry>>) -> Result<Vec<u8>> {
+/// What a write did to a slot.
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    /// What stands there after it.
+    last: Option<Entry>,
+    /// What was entered last.
+    entered: Option<Entry>,
+    /// Readers hear of it: writing what is there already is a change to them, emptying what is empty is not.
+    is_news: bool,
+}
+
+impl Change {
+    const fn none(was: Option<Entry>) -> Self {
+        Self {
+            last: was,
+            entered: None,
+            is_news: false,
+        }
+    }
+}
+
+/// What a write that did this changed, by slots.
+fn changes(applied: &[Said], was: impl Fn(u64) -> Option<Entry>) -> BTreeMap<u64, Change> {
+    let mut changes = BTreeMap::new();
+    for &(slot, entry) in applied {
+        let change = changes
+            .entry(slot)
+            .or_insert_with(|| Change::none(was(slot)));
+        change.is_news |= entry.is_some() || change.last.is_some();
+        change.entered = entry.or(change.entered);
+        change.last = entry;
+    }
+    changes
+}
+
+/// What is said of slots, one by one, as records with big-endian headers.
+fn records(said: &[Said]) -> Result<Vec<u8>> {
     let mut stream = Vec::new();
-    for (&slot, entry) in said {
+    for &(slot, entry) in said {
         let header = Header {
             index: u32::try_from(slot)?,
             n_valid: u16::from(entry.is_some()),
@@ -181,6 +216,11 @@ impl<B: Backend + ?Sized> Replay<'_, B> {
     pub(super) fn write(&mut self, write: &StreamWrite) -> Result<()> {
         let bytes = Bytes(&write.buffer);
         let theirs = linux(bytes, write.count, self.slots, &self.memory);
+        for &(slot, entry) in &theirs.applied {
+            if let Some(Entry { dw0, dw1 }) = entry {
+                self.entered(slot, dw0, dw1);
+            }
+        }
         let expected = match theirs.ended {
             Some(Ended { errno, .. }) => (-1, errno),
             None => (theirs.taken.cast_signed(), 0),
@@ -211,7 +251,8 @@ impl<B: Backend + ?Sized> Replay<'_, B> {
         let mut stream = write.buffer.clone();
         stream.resize(count, BEYOND);
         turn_headers(&mut stream);
-        let (status, consumed, bad) = self.give(&stream, contract.taken)?;
+        let (status, consumed, bad) =
+            self.give(&stream, contract.taken, contract.ended.is_some())?;
         let (wanted, slot) = match contract.ended {
             Some(Ended { slot, .. }) => (Status::Parameter, slot),
             None if write.count < HEADER_BYTES as u64 => (Status::Parameter, NONE_BAD),
@@ -240,8 +281,9 @@ impl<B: Backend + ?Sized> Replay<'_, B> {
         Ok(contract.applied.get(..applied).unwrap_or_default().to_vec())
     }
 
-    /// Writes a stream, of which `whole` bytes are whole headers and entries, and closes it: status, consumed, bad.
-    fn give(&mut self, stream: &[u8], whole: u64) -> Result<(i64, u64, u64)> {
+    /// Writes a stream, of which `whole` bytes are whole headers and entries that are good, with a bad one after them
+    /// if `is_bad`, and closes it: status, consumed, bad.
+    fn give(&mut self, stream: &[u8], whole: u64, is_bad: bool) -> Result<(i64, u64, u64)> {
         let handle = self.open(OpenFlags::WRITE.bits(), 0)?;
         let mut total = 0;
         let mut idle = 0;
@@ -250,7 +292,8 @@ impl<B: Backend + ?Sized> Replay<'_, B> {
             let (status, consumed, bad) = self.backend.write(handle, rest.unwrap_or_default())?;
             total += consumed;
             idle = if consumed == 0 { idle + 1 } else { 0 };
-            if status != 0 || total >= whole {
+            // A call may end before a bad entry, which the next one then has first.
+            if status != 0 || total >= whole && !is_bad {
                 break (status, total, bad);
             }
             ensure!(idle < IDLE, "the writer does not get on");
@@ -296,22 +339,22 @@ impl<B: Backend + ?Sized> Replay<'_, B> {
             let slot = usize::try_from(slot).ok();
             slot.and_then(|slot| before.get(slot)).copied().flatten()
         };
-        let last = |applied: &[Said]| applied.iter().copied().collect::<BTreeMap<_, _>>();
-        let (linux, ours) = (last(linux), last(ours));
+        let (linux, ours) = (changes(linux, was), changes(ours, was));
         let slots: BTreeSet<u64> = linux.keys().chain(ours.keys()).copied().collect();
-        let mut corrected = BTreeMap::new();
+        let mut corrected = Vec::new();
         for slot in slots {
-            let wanted = linux.get(&slot).copied().unwrap_or_else(|| was(slot));
-            let found = ours.get(&slot).copied().unwrap_or_else(|| was(slot));
-            // Writing what is there already is a change to Linux's readers, emptying what is empty is not.
-            let is_news = |side: &BTreeMap<u64, Option<Entry>>| {
-                side.get(&slot)
-                    .is_some_and(|entry| entry.is_some() || was(slot).is_some())
-            };
-            if wanted != found || is_news(&linux) && !is_news(&ours) {
-                corrected.insert(slot, wanted);
+            let untouched = Change::none(was(slot));
+            let wanted = linux.get(&slot).unwrap_or(&untouched);
+            let found = ours.get(&slot).unwrap_or(&untouched);
+            let is_silent = wanted.is_news && !found.is_news;
+            if wanted.last != found.last || is_silent {
+                if is_silent && wanted.last.is_none() && was(slot).is_none() {
+                    // Emptying it again is news only after it was entered.
+                    corrected.push((slot, wanted.entered));
+                }
+                corrected.push((slot, wanted.last));
             }
-            if !is_news(&linux) {
+            if !wanted.is_news && (found.is_news || wanted.last != found.last) {
                 self.persistent.ours_alone.insert(slot);
             }
         }
@@ -319,7 +362,7 @@ impl<B: Backend + ?Sized> Replay<'_, B> {
             return Ok(());
         }
         let stream = records(&corrected)?;
-        let (status, _, bad) = self.give(&stream, u64::try_from(stream.len())?)?;
+        let (status, _, bad) = self.give(&stream, u64::try_from(stream.len())?, false)?;
         self.outcome.expect(status == 0, || {
             format!("slot {bad:#x} cannot be brought to where Linux has it: {status}")
         });
@@ -329,9 +372,12 @@ impl<B: Backend + ?Sized> Replay<'_, B> {
     /// Restores the entries that KVM makes itself when the guest first runs: here the guest takes those that are
     /// there.
     pub(super) fn vrma(&mut self, entries: &[(u64, Entry)]) -> Result<()> {
+        for &(slot, Entry { dw0, dw1 }) in entries {
+            self.entered(slot, dw0, dw1);
+        }
         let entries = entries.iter().map(|&(slot, entry)| (slot, Some(entry)));
-        let stream = records(&entries.collect())?;
-        let (status, ..) = self.give(&stream, u64::try_from(stream.len())?)?;
+        let stream = records(&entries.collect::<Vec<_>>())?;
+        let (status, ..) = self.give(&stream, u64::try_from(stream.len())?, false)?;
         ensure!(status == 0, "the VRMA cannot be restored: {status}");
         Ok(())
     }
