@@ -7,6 +7,9 @@ pub(crate) const FORMATS: [Format; 2] = [Format::V2_07, Format::V3_0];
 
 pub(crate) const SLOTS: u64 = 1 << 14;
 
+/// Slots whose changes are marked together.
+pub(crate) const BLOCK: u64 = 4096;
+
 pub(crate) const EXACT: u64 = 1 << 39;
 
 pub(crate) const READ_4: u64 = 1 << 37;

@@ -30,7 +30,7 @@ mod writes;
 mod written;
 
 use common::stream::{Image, encode, records_of, said};
-use common::world::{BUFFER_SIZE, CLIENT, World};
+use common::world::{BUFFER_SIZE, CLIENT, Store, World};
 use entry::{C, FORMATS, R, SLOTS};
 use machine::Model;
 use proptest::collection::vec;
@@ -54,7 +54,8 @@ fn calls_and_readers_do_as_the_model() {
     for format in FORMATS {
         runner(36)
             .run(&vec(op(), 1..250), |ops| {
-                let mut model = Model::new(format);
+                let store = Box::leak(Box::new(Store::pair(18)));
+                let mut model = Model::new(store, format);
                 for op in ops {
                     model.step(op);
                 }
