@@ -68,6 +68,12 @@ pub(crate) enum Op {
         page: u64,
         source: u64,
     },
+    /// H_RESIZE_HPT_PREPARE, or COMMIT, of a table that has no memory for it (`tests/resize` has some).
+    Resize {
+        commits: bool,
+        flags: u64,
+        shift: u64,
+    },
     /// H_CLEAR_HPT to its end.
     ClearAll,
     /// H_LPAR_RESET to its end, and a new start.

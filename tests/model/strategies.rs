@@ -142,6 +142,8 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
             page: page << 12,
             source: source << 12,
         }),
+        1 => (any::<bool>(), select(vec![0, 0, 0, 1, 1 << 63]), 0..50u64)
+            .prop_map(|(commits, flags, shift)| Op::Resize { commits, flags, shift }),
         1 => Just(Op::Stat),
         1 => any::<bool>().prop_map(Op::Proxy),
         1 => prop_oneof![9 => Just(Op::ClearAll), 1 => Just(Op::Reset)],

@@ -290,9 +290,9 @@ impl Model {
             abi::H_CLEAR_MOD
         };
         let meant = self.entries.get(&slot).copied();
-        // Hardware is late only where it is waited for: for C always, for R where it goes.
+        // Hardware is late only where it is waited for: for C always, for R where it goes. A pause has waited.
         let late = match meant {
-            Some(entry) if entry.usable && (bit == C || entry.r & R != 0) => late,
+            Some(entry) if !self.paused && entry.usable && (bit == C || entry.r & R != 0) => late,
             _ => 0,
         };
         if late != 0 {
@@ -375,6 +375,20 @@ impl Model {
         };
         let (status, out) = self.call(abi::H_PAGE_INIT, &[flags, page, source]);
         assert_eq!((status, &out[..3]), (expected, &[flags, page, source][..]));
+    }
+
+    /// LoPAR: bits that are no flags, and sizes that are none, are H_PARAMETER; there is nothing to cancel, no memory
+    /// for a new table, and none prepared.
+    pub(super) fn resize(&self, commits: bool, flags: u64, shift: u64) {
+        let (token, expected) = match shift {
+            _ if commits => (abi::H_RESIZE_HPT_COMMIT, Status::Closed),
+            _ if flags != 0 => (abi::H_RESIZE_HPT_PREPARE, Status::Parameter),
+            0 => (abi::H_RESIZE_HPT_PREPARE, Status::Success),
+            18..=46 => (abi::H_RESIZE_HPT_PREPARE, Status::Resource),
+            _ => (abi::H_RESIZE_HPT_PREPARE, Status::Parameter),
+        };
+        let (status, out) = self.call(token, &[flags, shift]);
+        assert_eq!((status, &out[..2]), (expected, &[flags, shift][..]));
     }
 
     /// H_CLEAR_HPT: all goes but the VRMA's entries.

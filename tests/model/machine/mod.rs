@@ -226,6 +226,11 @@ impl Model {
                 page,
                 source,
             } => self.page_init(flags, page, source),
+            Op::Resize {
+                commits,
+                flags,
+                shift,
+            } => self.resize(commits, flags, shift),
             Op::ClearAll => self.clear_all(),
             Op::Reset => self.reset(),
             Op::Stat => self.stat(),
