@@ -20,38 +20,24 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod entry;
 mod machine;
 mod memory;
 mod ops;
 mod readers;
+mod strategies;
 mod writes;
+mod written;
 
 use common::stream::{Image, encode, records_of, said};
-use common::world::{BUFFER_SIZE, CLIENT, CLIENT_MEMORY, CLIENT_WINDOW, World};
+use common::world::{BUFFER_SIZE, CLIENT, Store, World};
+use entry::{C, FORMATS, R, SLOTS};
 use machine::Model;
-use ops::op;
 use proptest::collection::vec;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use realhpt::hcall::abi::{self, Status};
 use realhpt::table::Format;
-
-const FORMATS: [Format; 2] = [Format::V2_07, Format::V3_0];
-
-const SLOTS: u64 = 1 << 14;
-
-const EXACT: u64 = 1 << 39;
-
-const READ_4: u64 = 1 << 37;
-
-const AVPN: u64 = 1 << 31;
-
-const ANDCOND: u64 = 1 << 30;
-
-const BOLTED: u64 = 0x10;
-
-const R: u64 = 0x100;
-
-const C: u64 = 0x80;
+use strategies::op;
 
 fn runner(cases: u32) -> TestRunner {
     let config = Config {
@@ -63,55 +49,13 @@ fn runner(cases: u32) -> TestRunner {
     TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
 }
 
-/// Where the memory of the entry's page is: all of it, none, or it does not fit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Page {
-    Memory,
-    Nothing,
-    Misfit,
-}
-
-fn page(v: u64, r: u64) -> Option<Page> {
-    let shift = match (v & 4 != 0, r >> 12 & 0xf, r >> 16 & 0xf) {
-        (false, ..) => 12,
-        (true, 0, 0) | (true, 8, 0 | 3) => 24,
-        (true, 1 | 7, _) => 16,
-        (true, 3, 0) => 34,
-        _ => return None,
-    };
-    let (bytes, at) = (1 << shift, r & 0x0fff_ffff_ffff_f000 >> shift << shift);
-    let regions = [(0, CLIENT_MEMORY), (CLIENT_WINDOW.0, CLIENT_WINDOW.2)];
-    let within = |&&(start, size): &&(u64, u64)| start <= at && at - start < size;
-    Some(match regions.iter().find(within) {
-        None => Page::Nothing,
-        Some((start, size)) if size - (at - start) >= bytes => Page::Memory,
-        Some(_) => Page::Misfit,
-    })
-}
-
-/// An entry as a guest gives it, if it can be one: as the guest is shown it, and whether hardware may use it.
-fn entered(v: u64, r: u64, format: Format) -> Option<(u64, u64, bool)> {
-    let usable = match page(v, r)? {
-        Page::Memory => true,
-        Page::Nothing => false,
-        Page::Misfit => return None,
-    };
-    if v >> 62 > 1 {
-        return None;
-    }
-    let kept = match format {
-        Format::V2_07 => !0x60,
-        Format::V3_0 => 0xc00f_ffff_ffff_ff9f,
-    };
-    Some((v & kept | 1, r & !(1 << 62), usable))
-}
-
 #[test]
 fn calls_and_readers_do_as_the_model() {
     for format in FORMATS {
         runner(36)
             .run(&vec(op(), 1..250), |ops| {
-                let mut model = Model::new(format);
+                let store = Box::leak(Box::new(Store::pair(18)));
+                let mut model = Model::new(store, format);
                 for op in ops {
                     model.step(op);
                 }

@@ -2,7 +2,7 @@
 
 use crate::common::stream::{Image, encode, records_of, said};
 use crate::common::world::{BUFFER_SIZE, CLIENT, World};
-use crate::{C, FORMATS, R, SLOTS};
+use crate::entry::{C, FORMATS, R, SLOTS};
 use realhpt::hcall::abi::{self, ReadFlags};
 
 const ENTRY: (u64, u64) = (0x4000_0045_6789_0081, 0x1012);

@@ -11,7 +11,7 @@ use realhpt::arch::host::Recording;
 use realhpt::hcall::abi::Privileges;
 use realhpt::lpar::{Description, Partition, System};
 use realhpt::memory::{Region, Regions};
-use realhpt::sync::{AtomicU64, BeDword};
+use realhpt::sync::{AtomicU64, BeDword, Ordering};
 use realhpt::table::{Format, Memory, Order};
 
 /// The partition that streams.
@@ -186,6 +186,22 @@ impl Store {
         Self::new(&[Spec::agent(), Spec::client(order)])
     }
 
+    /// Empties the memory again, for other partitions in it.
+    pub fn empty(&self) {
+        for memory in self.memory.iter().flatten() {
+            for (hpt, beside) in [Some(&memory.first), memory.spare.as_ref()]
+                .into_iter()
+                .flatten()
+            {
+                hpt.iter()
+                    .for_each(|dword| dword.store(0, Ordering::Relaxed));
+                beside
+                    .iter()
+                    .for_each(|word| word.store(0, Ordering::Relaxed));
+            }
+        }
+    }
+
     /// A machine with memory behind everything that the partitions have.
     #[must_use]
     pub fn machine(&self) -> Recording {
@@ -197,8 +213,8 @@ impl Store {
         machine
     }
 
-    /// `machine` with these partitions, none of them started, their tables empty. To be made once: the tables
-    /// are not emptied again.
+    /// `machine` with these partitions, none of them started, their tables empty. To be made once, and again
+    /// after [`Self::empty`].
     ///
     /// # Errors
     /// Partitions that cannot be: an order that no table has, regions that overlap, an LPID twice.

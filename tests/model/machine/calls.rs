@@ -1,10 +1,19 @@
 //! The guest's calls, and hardware that sets R and C meanwhile.
 
+use crate::common::world::{CLIENT_MEMORY, CLIENT_WINDOW};
+use crate::entry::{ANDCOND, AVPN, BOLTED, C, EXACT, R, READ_4, SLOTS, entered};
 use crate::ops::With;
-use crate::{ANDCOND, AVPN, BOLTED, C, EXACT, R, READ_4, SLOTS, entered};
 use realhpt::hcall::abi::{self, Status};
 
 use super::{Entry, Model};
+
+/// Flags of H_PAGE_INIT and H_ENTER.
+const ICACHE: u64 = 3 << 22;
+const ZERO_PAGE: u64 = 1 << 15;
+const COPY_PAGE: u64 = 1 << 14;
+
+/// The slot in a request of H_BULK_REMOVE or H_BLOCK_REMOVE.
+const PTEX: u64 = (1 << 56) - 1;
 
 /// B, L and the LP bits that say a size.
 fn sizes(Entry { v, r, .. }: Entry) -> (u64, u64, u64) {
@@ -183,14 +192,11 @@ impl Model {
         }
     }
 
-    pub(super) fn bulk(&mut self, requests: [(u64, u64, With); 4]) {
-        const PTEX: u64 = (1 << 56) - 1;
+    pub(super) fn bulk(&mut self, requests: [(u64, With); 4]) {
         let mut arguments = [0; 8];
-        for (number, &(kind, slot, with)) in requests.iter().enumerate() {
-            // Mostly requests, with a condition as it comes.
-            let kind = if kind < 200 { kind & 0x33 | 0x40 } else { kind };
-            arguments[2 * number] = kind << 56 | slot & PTEX;
-            arguments[2 * number + 1] = self.argument(slot & PTEX, with);
+        for (number, &(request, with)) in requests.iter().enumerate() {
+            arguments[2 * number] = request;
+            arguments[2 * number + 1] = self.argument(request & PTEX, with);
         }
         let (status, out) = self.call(abi::H_BULK_REMOVE, &arguments);
         let mut expected = arguments;
@@ -224,15 +230,10 @@ impl Model {
         );
     }
 
-    pub(super) fn block(&mut self, of: u64, with: With, requests: [(u64, u64); 8]) {
-        const PTEX: u64 = (1 << 56) - 1;
+    pub(super) fn block(&mut self, of: u64, with: With, requests: [u64; 8]) {
         let avpn = self.argument(of, with);
         let mut arguments = [avpn; 9];
-        for (argument, (kind, slot)) in arguments[1..].iter_mut().zip(requests) {
-            // Mostly requests, by AVPN or not, with page states and bits that are not looked at.
-            let kind = if kind < 240 { kind & 0x3f | 0x40 } else { kind };
-            *argument = kind << 56 | slot & PTEX;
-        }
+        arguments[1..].copy_from_slice(&requests);
         let (status, out) = self.call(abi::H_BLOCK_REMOVE, &arguments);
         let given = &arguments[1..];
         let end = given.iter().position(|request| request >> 62 == 3);
@@ -289,9 +290,9 @@ impl Model {
             abi::H_CLEAR_MOD
         };
         let meant = self.entries.get(&slot).copied();
-        // Hardware is late only where it is waited for: for C always, for R where it goes.
+        // Hardware is late only where it is waited for: for C always, for R where it goes. A pause has waited.
         let late = match meant {
-            Some(entry) if entry.usable && (bit == C || entry.r & R != 0) => late,
+            Some(entry) if !self.paused && entry.usable && (bit == C || entry.r & R != 0) => late,
             _ => 0,
         };
         if late != 0 {
@@ -351,5 +352,64 @@ impl Model {
         self.world.touch(slot, bits);
         self.touched.insert(slot);
         self.changed(slot);
+    }
+
+    /// Only whether it is done: what it does to the page, `memory` looks at.
+    pub(super) fn page_init(&self, flags: u64, page: u64, source: u64) {
+        let known = 0xf << 32 | ICACHE | ZERO_PAGE | COPY_PAGE;
+        let is_memory = |page: u64| {
+            let (window, _, size) = CLIENT_WINDOW;
+            page < CLIENT_MEMORY || (window..window + size).contains(&page)
+        };
+        let is_aligned = |page: u64| page & 0xfff == 0;
+        let copies = flags & COPY_PAGE != 0;
+        let does_nothing = flags & (ICACHE | ZERO_PAGE | COPY_PAGE) == 0;
+        let good = flags & !known == 0
+            && is_aligned(page)
+            && (does_nothing || is_memory(page))
+            && (!copies || is_aligned(source) && is_memory(source));
+        let expected = if good {
+            Status::Success
+        } else {
+            Status::Parameter
+        };
+        let (status, out) = self.call(abi::H_PAGE_INIT, &[flags, page, source]);
+        assert_eq!((status, &out[..3]), (expected, &[flags, page, source][..]));
+    }
+
+    /// LoPAR: bits that are no flags, and sizes that are none, are H_PARAMETER; there is nothing to cancel, no memory
+    /// for a new table, and none prepared.
+    pub(super) fn resize(&self, commits: bool, flags: u64, shift: u64) {
+        let (token, expected) = match shift {
+            _ if commits => (abi::H_RESIZE_HPT_COMMIT, Status::Closed),
+            _ if flags != 0 => (abi::H_RESIZE_HPT_PREPARE, Status::Parameter),
+            0 => (abi::H_RESIZE_HPT_PREPARE, Status::Success),
+            18..=46 => (abi::H_RESIZE_HPT_PREPARE, Status::Resource),
+            _ => (abi::H_RESIZE_HPT_PREPARE, Status::Parameter),
+        };
+        let (status, out) = self.call(token, &[flags, shift]);
+        assert_eq!((status, &out[..2]), (expected, &[flags, shift][..]));
+    }
+
+    /// H_CLEAR_HPT: all goes but the VRMA's entries.
+    pub(super) fn clear_all(&mut self) {
+        let mut calls = 0;
+        loop {
+            match self.call(abi::H_CLEAR_HPT, &[]).0 {
+                Status::Continue => calls += 1,
+                status => break assert_eq!(status, Status::Success),
+            }
+            assert!(calls < 10_000, "the calls do not end");
+        }
+        let gone = |(&slot, entry): (&u64, &Entry)| {
+            let is_vrma = entry.v & !0xff_ffff == 0x4001_ffff_ff00_0000;
+            (!is_vrma).then_some(slot)
+        };
+        let gone: Vec<u64> = self.entries.iter().filter_map(gone).collect();
+        for slot in gone {
+            self.entries.remove(&slot);
+            self.changed(slot);
+            assert_eq!(self.world.real(slot), (0, 0));
+        }
     }
 }

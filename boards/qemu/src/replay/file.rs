@@ -13,11 +13,14 @@ use serde_json::Value;
 
 use super::access::Address;
 use super::memory::{MemorySlot, Pages};
+use super::{hex, quoted};
 use crate::tables::formats::{ORDERS, slots};
 use crate::tables::record::{ByteOrder, Entry, Next, Source, read_record};
 
 /// The registers that a call's arguments and results are in: r4 to r11.
 const REGISTERS: usize = 8;
+/// The most bytes that a write goes beyond its buffer.
+const MAX_BEYOND: u64 = 1 << 16;
 
 /// The host whose answers are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,14 +240,9 @@ fn step(fields: Fields<'_>, slots: u64) -> Result<Step> {
             Step::Vrma(entries.collect::<Result<_>>()?)
         }
         "read" => Step::Read(read(fields, slots)?),
-        "write" => Step::Write(StreamWrite {
-            buffer: bytes(fields.text("buf")?)?,
-            count: fields.number("count")?,
-            ret: fields.signed("ret")?,
-            errno: fields.number("errno")?,
-        }),
+        "write" => Step::Write(write(fields)?),
         "reset" => Step::Reset,
-        other => bail!("{other:?} is no step that is known"),
+        other => bail!("{} is no step that is known", quoted(other)),
     })
 }
 
@@ -257,7 +255,7 @@ fn call(fields: Fields<'_>, name: &str) -> Result<Call> {
         "H_CLEAR_MOD" => (abi::H_CLEAR_MOD, 2),
         "H_PROTECT" => (abi::H_PROTECT, 3),
         "H_BULK_REMOVE" => (abi::H_BULK_REMOVE, REGISTERS),
-        other => bail!("{other:?} is no call that is known"),
+        other => bail!("{} is no call that is known", quoted(other)),
     };
     let (input, out) = (hexes(fields.get("in")?)?, hexes(fields.of_host("out")?)?);
     ensure!(
@@ -309,7 +307,7 @@ fn read(fields: Fields<'_>, slots: u64) -> Result<StreamRead> {
     let persistent = match fields.text("fd")? {
         "P" => true,
         "F" | "B" | "S" => false,
-        other => bail!("{other:?} is no reader that is known"),
+        other => bail!("{} is no reader that is known", quoted(other)),
     };
     let data = list(fields.of_host("data")?)?
         .iter()
@@ -324,6 +322,22 @@ fn read(fields: Fields<'_>, slots: u64) -> Result<StreamRead> {
         count: fields.number("count")?,
         reads: fields.number("nreads")?,
         data,
+    })
+}
+
+fn write(fields: Fields<'_>) -> Result<StreamWrite> {
+    let buffer = bytes(fields.text("buf")?)?;
+    let count = fields.number("count")?;
+    ensure!(
+        count <= u64::try_from(buffer.len())? + MAX_BEYOND,
+        "a write of {count} bytes, of which {} are there",
+        buffer.len()
+    );
+    Ok(StreamWrite {
+        buffer,
+        count,
+        ret: fields.signed("ret")?,
+        errno: fields.number("errno")?,
     })
 }
 
@@ -403,10 +417,6 @@ fn signed(value: &Value) -> Result<i64> {
 fn hexes(value: &Value) -> Result<Vec<u64>> {
     let one = |value: &Value| hex(value.as_str().context("no text where a number belongs")?);
     list(value)?.iter().map(one).collect()
-}
-
-fn hex(digits: &str) -> Result<u64> {
-    u64::from_str_radix(digits, 16).map_err(|_| anyhow!("{digits:?} is no hexadecimal number"))
 }
 
 fn bytes(digits: &str) -> Result<Vec<u8>> {

@@ -14,7 +14,7 @@ use realhpt::sync::Ordering;
 use realhpt::table::Format;
 
 use super::access::{Address, C, R};
-use super::{Access, Answer, Backend, Frame, Layout};
+use super::{Access, Answer, Backend, Frame, Layout, Region};
 use crate::library::{AGENT, BUFFER, BUFFER_SIZE, CLIENT, CLIENT_HOST, Spec, Store};
 
 /// DSISR of an access that no entry translates.
@@ -49,14 +49,12 @@ pub fn store(layout: &Layout) -> Result<Store> {
         "a table of order {} is more than the library is given memory for here",
         layout.order
     );
-    let regions: Vec<_> = layout
-        .regions
-        .iter()
-        .map(|region| {
-            let host = CLIENT_HOST + region.guest + region.page;
-            (region.guest, host, region.bytes)
-        })
-        .collect();
+    let region = |&Region { guest, bytes, page }: &Region| {
+        let host = guest.checked_add(CLIENT_HOST + page);
+        let host = host.with_context(|| format!("memory at {guest:#x}"))?;
+        Ok((guest, host, bytes))
+    };
+    let regions: Vec<_> = layout.regions.iter().map(region).collect::<Result<_>>()?;
     Ok(Store::new(&[
         Spec::agent(),
         Spec::client(layout.order)

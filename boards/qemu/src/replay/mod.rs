@@ -36,6 +36,10 @@ use crate::tables::formats;
 
 /// The most bytes of a recording that are taken, decompressed.
 const LIMIT: u64 = 512 << 20;
+/// The most bytes of one line of it: parsed, a line takes up to some forty times as much memory.
+const MAX_LINE: usize = 1 << 20;
+/// The most lines of it: one of a few bytes takes hundreds in memory.
+const MAX_LINES: usize = 2 << 20;
 
 /// The text of a recording, plain or compressed. It is read to its end before a line of it is looked at: xz finds
 /// wrong bytes only after they have come out.
@@ -52,10 +56,38 @@ fn text(path: &Path) -> Result<String> {
         u64::try_from(length)? <= LIMIT,
         "{name}: more than the {LIMIT} bytes that are taken"
     );
-    String::from_utf8(bytes).map_err(|error| {
+    let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         anyhow!("{name}: no text: byte {at} is none of UTF-8")
-    })
+    })?;
+    let mut lines = 0;
+    for line in text.lines() {
+        lines += 1;
+        ensure!(
+            line.len() <= MAX_LINE,
+            "{name}: line {lines}: more than the {MAX_LINE} bytes that are taken"
+        );
+        ensure!(
+            lines <= MAX_LINES,
+            "{name}: more than the {MAX_LINES} lines that are taken"
+        );
+    }
+    Ok(text)
+}
+
+/// What stands in a file, for a line that says it is wrong: quoted, and not more of it than can be read.
+fn quoted(text: &str) -> String {
+    const SHOWN: usize = 32;
+    match text.char_indices().nth(SHOWN) {
+        None => format!("{text:?}"),
+        Some((end, _)) => format!("{:?}...", text.get(..end).unwrap_or_default()),
+    }
+}
+
+/// The number that hexadecimal digits stand for.
+fn hex(digits: &str) -> Result<u64> {
+    u64::from_str_radix(digits, 16)
+        .map_err(|_| anyhow!("{} is no hexadecimal number", quoted(digits)))
 }
 
 /// Registers of a hypercall: r3 to r12.

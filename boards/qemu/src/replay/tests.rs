@@ -134,6 +134,52 @@ fn a_damaged_sequence_is_one_line() {
         step(r#"{"t":"write","buf":"123","count":1,"ret":0,"errno":0}"#),
         "line 2: bytes that are no hexadecimal digits"
     );
+    assert_eq!(
+        step(r#"{"t":"write","buf":"1234","count":9223372036854775807,"ret":0,"errno":0}"#),
+        "line 2: a write of 9223372036854775807 bytes, of which 2 are there"
+    );
+    assert_eq!(
+        step(&format!(
+            r#"{{"t":"op","op":"H_READ","in":["{}"]}}"#,
+            "\\n".repeat(500)
+        )),
+        format!(
+            r#"line 2: "{}"... is no hexadecimal number"#,
+            "\\n".repeat(32)
+        )
+    );
+}
+
+/// A small file that is long when it is unpacked takes no more memory than it should: what a line becomes, and a
+/// step, is many times as long as the line.
+#[test]
+fn lines_without_end_are_refused() {
+    let list = format!("[{}0]", "0,".repeat(1 << 19));
+    assert_eq!(
+        sequence_error("a.jsonl", format!("{HEADER}\n{list}\n").as_bytes()),
+        "line 2: more than the 1048576 bytes that are taken"
+    );
+    let resets = "{}\n".repeat((2 << 20) + 1);
+    assert_eq!(
+        sequence_error("a.jsonl", resets.as_bytes()),
+        "more than the 2097152 lines that are taken"
+    );
+    assert_eq!(
+        trace_error("a.txt", "|".repeat(2 << 20).as_bytes()),
+        "line 1: more than the 1048576 bytes that are taken"
+    );
+}
+
+/// Memory whose real addresses would not be there: the file is good, and cannot be done again.
+#[test]
+fn memory_at_the_end_of_the_addresses_is_refused() {
+    let header = HEADER.replace("[0,8388608,1]", "[18446744073701163008,8384512,1]");
+    with_file("a.jsonl", header.as_bytes(), |path| {
+        let sequence = Sequence::load(path, Recorded::Power8).unwrap();
+        let layout = Memory::new(&sequence.slots).layout(sequence.order);
+        let line = said(host::store(&layout), path);
+        assert_eq!(line, "memory at 0xffffffffff800000");
+    });
 }
 
 #[test]

@@ -9,6 +9,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use realhpt::hcall::abi;
 
+use super::{hex, quoted};
+
 /// Registers on either side: r4 to r12.
 const REGISTERS: usize = 9;
 /// In place of a return.
@@ -122,7 +124,7 @@ fn parse(line: &str, number: usize) -> Result<Recorded> {
     };
     let _: u64 = sequence
         .parse()
-        .map_err(|_| anyhow!("{sequence:?} is no number of a call"))?;
+        .map_err(|_| anyhow!("{} is no number of a call", quoted(sequence)))?;
     hex(nip)?;
     if results.is_some() {
         hex(msr)?;
@@ -151,8 +153,4 @@ fn frame(first: u64, column: &str) -> Result<super::Frame> {
         *register = hex(word)?;
     }
     Ok(frame)
-}
-
-fn hex(digits: &str) -> Result<u64> {
-    u64::from_str_radix(digits, 16).map_err(|_| anyhow!("{digits:?} is no hexadecimal number"))
 }

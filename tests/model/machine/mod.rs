@@ -6,9 +6,10 @@ mod calls;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::common::stream::{Header, Image, Record, apply, decode, differences, encode, said};
-use crate::common::world::{AGENT, BUFFER_SIZE, CLIENT, CLIENT_MEMORY, World};
+use crate::common::world::{AGENT, BUFFER_SIZE, CLIENT, CLIENT_MEMORY, Store, World};
+use crate::entry::{BLOCK, BOLTED, Page, SLOTS, page};
 use crate::ops::Op;
-use crate::{BOLTED, SLOTS, entered};
+use crate::written::Stream;
 use realhpt::hcall::abi::{self, OpenFlags, ReadFlags, Status};
 use realhpt::table::Format;
 
@@ -66,38 +67,83 @@ pub(crate) struct Model {
     entries: BTreeMap<u64, Entry>,
     readers: Vec<Reader>,
     paused: bool,
+    /// The guest's calls are made for it where that can be.
+    by_proxy: bool,
     /// Slots whose R or C hardware has set: their marks come when someone looks.
     touched: BTreeSet<u64>,
+    marks: Marks,
+}
+
+/// Changes that the readers' counts may not have yet: each call on a reader takes those of two blocks at least, more
+/// than that it need not do at once.
+#[derive(Default)]
+struct Marks {
+    /// Blocks that have some, or had.
+    blocks: BTreeSet<u64>,
+    /// How many of them may have some still.
+    left: usize,
+}
+
+impl Marks {
+    fn add(&mut self, slot: u64) {
+        if self.blocks.insert(slot / BLOCK) || self.left < self.blocks.len() {
+            self.left += 1;
+        }
+    }
+
+    fn take_two(&mut self) {
+        self.left = self.left.saturating_sub(2);
+        if self.left == 0 {
+            self.blocks.clear();
+        }
+    }
+
+    /// How many of these slots may not be counted.
+    fn uncounted(&self, due: &BTreeSet<u64>) -> u64 {
+        let of = |block: &u64| due.range(block * BLOCK..(block + 1) * BLOCK).count() as u64;
+        let mut counts: Vec<u64> = self.blocks.iter().map(of).collect();
+        counts.sort_unstable();
+        counts.iter().rev().take(self.left).sum()
+    }
+}
+
+/// The entries that a start makes. Real mode: 16M pages of the 1T segment 0x1ffffff. Hash: that VSID, xor itself
+/// << 25, xor the page.
+fn vrma() -> BTreeMap<u64, Entry> {
+    let entry = |page: u64| {
+        let entry = Entry {
+            v: 0x4001_ffff_ff00_0015 | page << 8,
+            r: page << 24 | 0x190,
+            usable: true,
+        };
+        (8 * (0x7ff ^ page) + 7, entry)
+    };
+    (0..CLIENT_MEMORY >> 24).map(entry).collect()
 }
 
 impl Model {
-    pub(crate) fn new(format: Format) -> Self {
-        let world = World::leaked(18, format);
+    /// In memory for an agent and a client, all zero; what hardware does late outlives every borrow of it.
+    pub(crate) fn new(store: &'static Store, format: Format) -> Self {
+        let world = World::new(store, format);
         assert_eq!(world.control(abi::H_LPAR_START, CLIENT), Status::Success);
-        // Real mode: 16M pages of the 1T segment 0x1ffffff. Hash: that VSID, xor itself << 25, xor the page.
-        let vrma = (0..CLIENT_MEMORY >> 24).map(|page| {
-            let v = 0x4001_ffff_ff00_0015 | page << 8;
-            (
-                8 * (0x7ff ^ page) + 7,
-                Entry {
-                    v,
-                    r: page << 24 | 0x190,
-                    usable: true,
-                },
-            )
-        });
-        let entries = vrma.collect();
         Self {
             world,
             format,
-            entries,
+            entries: vrma(),
             readers: vec![],
             paused: false,
+            by_proxy: false,
             touched: BTreeSet::new(),
+            marks: Marks::default(),
         }
     }
 
     fn changed(&mut self, slot: u64) {
+        // A call by proxy has shared them out before it returned.
+        let shared_out = self.paused && self.by_proxy;
+        if !self.readers.is_empty() && !shared_out {
+            self.marks.add(slot);
+        }
         for reader in &mut self.readers {
             reader.disturbed = true;
             if reader.pass > 1 || slot < reader.cursor {
@@ -107,6 +153,15 @@ impl Model {
     }
 
     fn call(&self, token: u64, arguments: &[u64]) -> (Status, [u64; 9]) {
+        if self.by_proxy {
+            match self.world.proxy(CLIENT, token, arguments) {
+                Ok(answer) => {
+                    assert!(self.paused, "a call for a partition that runs");
+                    return (answer.status(), answer.out);
+                }
+                Err(status) => assert_eq!((status, self.paused), (Status::Busy, false)),
+            }
+        }
         let answer = self.world.call(CLIENT, token, arguments);
         (answer.status(), answer.out)
     }
@@ -152,6 +207,8 @@ impl Model {
                     Status::Success
                 );
                 self.paused = true;
+                // It has shared everything out.
+                self.marks = Marks::default();
             }
             Op::Resume => {
                 let resumed = self
@@ -165,7 +222,21 @@ impl Model {
                 assert_eq!(resumed.status(), expected);
                 self.paused = false;
             }
-            Op::Write { record } => self.write(record),
+            Op::Write { records, cut } => self.write(&records, cut),
+            Op::PageInit {
+                flags,
+                page,
+                source,
+            } => self.page_init(flags, page, source),
+            Op::Resize {
+                commits,
+                flags,
+                shift,
+            } => self.resize(commits, flags, shift),
+            Op::ClearAll => self.clear_all(),
+            Op::Reset => self.reset(),
+            Op::Stat => self.stat(),
+            Op::Proxy(by_proxy) => self.by_proxy = by_proxy,
         }
     }
 
@@ -173,7 +244,20 @@ impl Model {
         let opened = self
             .world
             .call(AGENT, abi::H_HPT_OPEN, &[u64::from(CLIENT), flags, start]);
-        if start >= SLOTS {
+        if flags > 3 {
+            assert_eq!(opened.status(), Status::Parameter);
+        } else if flags & OpenFlags::WRITE.bits() != 0 {
+            let expected = match start {
+                0 if self.paused => Status::Success,
+                0 => Status::Busy,
+                _ => Status::Parameter,
+            };
+            assert_eq!(opened.status(), expected);
+            if expected == Status::Success {
+                let closed = self.world.close(opened.ok()[0]);
+                assert_eq!(closed, Status::Success);
+            }
+        } else if start >= SLOTS {
             assert_eq!(opened.status(), Status::Parameter);
         } else if self.readers.len() == 4 {
             assert_eq!(opened.status(), Status::Resource);
@@ -193,14 +277,23 @@ impl Model {
     }
 
     fn stream(&mut self, reader: usize, length: u64) {
+        // What hardware has set is marked when it is found; a pause has looked for it.
+        for reader in self.readers.iter().filter(|_| !self.paused) {
+            for &slot in reader.due.intersection(&self.touched) {
+                self.marks.add(slot);
+            }
+        }
         let Some(reader) = self.readers.get_mut(reader) else {
             return;
         };
         let read = match self.world.read(reader.handle, length) {
-            Err(status) => return assert_eq!((status, length < 24), (Status::Parameter, true)),
+            Err(status) => {
+                let is_bad = !(24..=BUFFER_SIZE).contains(&length);
+                return assert_eq!((status, is_bad), (Status::Parameter, true));
+            }
             Ok(read) => read,
         };
-        assert!(length >= 24);
+        assert!((24..=BUFFER_SIZE).contains(&length));
         assert_eq!(read.pass, reader.pass);
         for (slot, entry) in said(&decode(&read.bytes, Header::Big).unwrap()) {
             assert_eq!(
@@ -238,39 +331,42 @@ impl Model {
             );
         }
         let clean = read.flags.contains(ReadFlags::CLEAN);
-        assert_eq!(clean, ended && !reader.found && read.pending == 0);
+        self.marks.take_two();
+        let is_clean = ended && !reader.found && read.pending == 0;
+        // Where marks may be left it may wait.
+        if self.marks.left == 0 || clean {
+            assert_eq!(clean, is_clean);
+        }
         assert!(
             !clean || reader.due.is_empty(),
             "clean with {:x?} due",
             reader.due
         );
-        // Pending: what is known. What hardware has set and nobody has looked at is not.
+        // Pending: what is known. What hardware has set and nobody has looked at is not, but for a pause.
         let due = reader.pending();
-        let unknown = reader.due.intersection(&self.touched).count() as u64;
-        if reader.is_strict() {
-            let known = if self.paused { due } else { due - unknown };
-            assert!(
-                known <= read.pending && read.pending <= due,
-                "pending {} of {due}",
-                read.pending
-            );
+        let unknown = if self.paused && reader.is_strict() {
+            0
         } else {
-            assert!(
-                read.pending >= due - unknown && read.pending <= due + self.touched.len() as u64
-            );
-        }
+            reader.due.intersection(&self.touched).count() as u64
+        };
+        let least = due.saturating_sub(unknown + self.marks.uncounted(&reader.due));
+        let most = if reader.is_strict() {
+            due
+        } else {
+            due + self.touched.len() as u64
+        };
+        assert!(
+            least <= read.pending && read.pending <= most,
+            "pending {}, not {least} to {most}",
+            read.pending
+        );
         if ended {
             reader.pass += 1;
             (reader.found, reader.disturbed) = (false, false);
         }
     }
 
-    fn write(&mut self, (index, entries, invalid): (u64, Vec<(u64, u64)>, u16)) {
-        let record = Record {
-            index: u32::try_from(index).unwrap(),
-            valid: entries,
-            invalid,
-        };
+    fn write(&mut self, records: &[Record], cut: usize) {
         let opened = self.world.call(
             AGENT,
             abi::H_HPT_OPEN,
@@ -281,40 +377,82 @@ impl Model {
             return;
         }
         let handle = opened.ok()[0];
-        let bytes = encode(core::slice::from_ref(&record));
-        let (status, consumed, bad) = self.world.write(handle, &bytes);
-        let length = record.slots().count() as u64;
-        let bad_entry = record
-            .valid
-            .iter()
-            .position(|&(v, r)| v & 1 == 0 || entered(v, r, self.format).is_none());
-        if index >= SLOTS || index + length > SLOTS {
-            assert_eq!((status, consumed, bad), (Status::Parameter, 0, index));
-        } else if let Some(number) = bad_entry {
-            assert_eq!(
-                (status, consumed, bad),
-                (Status::Parameter, 8, index + number as u64)
-            );
-        } else {
-            assert_eq!(
-                (status, consumed, bad),
-                (Status::Success, bytes.len() as u64, u64::MAX)
-            );
-            for (slot, entry) in record.slots() {
-                let had = self.entries.remove(&slot).is_some();
-                if let Some((v, r)) = entry {
-                    let (v, r, usable) = entered(v, r, self.format).unwrap();
-                    self.entries.insert(slot, Entry { v, r, usable });
+        let bytes = encode(records);
+        let mut stream = Stream::new(self.format, self.image());
+        let mut rest = &bytes[..];
+        let mut cut = cut.max(8);
+        while !rest.is_empty() {
+            let part = &rest[..rest.len().min(cut)];
+            let answer @ (status, consumed, _) = self.world.write(handle, part);
+            if !stream.follow(part, answer, |slot| self.shown(slot)) {
+                if status != Status::Success || part.len() == rest.len() {
+                    break;
                 }
-                if had || entry.is_some() {
-                    self.changed(slot);
-                }
+                // What is next is longer.
+                cut += 16;
+            }
+            rest = &rest[consumed as usize..];
+            if status != Status::Success {
+                break;
             }
         }
-        assert!(matches!(
-            self.world.close(handle),
-            Status::Success | Status::Partial
-        ));
+        let expected = if stream.is_inside_record() {
+            Status::Partial
+        } else {
+            Status::Success
+        };
+        assert_eq!(self.world.close(handle), expected);
+        for slot in stream.changed {
+            self.entries.remove(&slot);
+            if let Some(&(v, r)) = stream.image.get(&slot) {
+                let usable = page(v, r) == Some(Page::Memory);
+                self.entries.insert(slot, Entry { v, r, usable });
+            }
+            self.changed(slot);
+            // No proxy: it is as any other call.
+            self.marks.add(slot);
+        }
+    }
+
+    /// What H_READ shows.
+    fn shown(&self, slot: u64) -> Option<(u64, u64)> {
+        let [v, r, ..] = self.world.call(CLIENT, abi::H_READ, &[0, slot]).ok();
+        (v != 0).then_some((v, r))
+    }
+
+    fn image(&self) -> Image {
+        let shown = |(&slot, entry): (&u64, &Entry)| (slot, (entry.v, entry.r));
+        self.entries.iter().map(shown).collect()
+    }
+
+    /// Readers of a table that is reset are told so, and have their slots until they close.
+    fn reset(&mut self) {
+        let reset = self.world.control(abi::H_LPAR_RESET, CLIENT);
+        if !self.paused {
+            assert_eq!(reset, Status::Busy);
+            return;
+        }
+        assert_eq!(reset, Status::Success);
+        for reader in core::mem::take(&mut self.readers) {
+            let read = self.world.read(reader.handle, BUFFER_SIZE);
+            assert_eq!(read, Err(Status::Closed));
+            assert_eq!(self.world.close(reader.handle), Status::Success);
+        }
+        assert_eq!(self.world.image(CLIENT), Image::new());
+        self.touched.clear();
+        self.marks = Marks::default();
+        let started = self.world.control(abi::H_LPAR_START, CLIENT);
+        assert_eq!(started, Status::Success);
+        (self.entries, self.paused) = (vrma(), false);
+    }
+
+    fn stat(&self) {
+        let stat = self
+            .world
+            .call(AGENT, abi::H_HPT_STAT, &[u64::from(CLIENT)]);
+        let [version, order, _, readers, writers, ..] = stat.ok();
+        let expected = (abi::ABI_VERSION, 18, self.readers.len() as u64, 0);
+        assert_eq!((version, order, readers, writers), expected);
     }
 
     /// Lets every reader come to the end: paused, each is told all and then finds nothing.
@@ -339,12 +477,10 @@ impl Model {
         for reader in core::mem::take(&mut self.readers) {
             assert_eq!(self.world.close(reader.handle), Status::Success);
         }
-        let table: Image = self
-            .entries
-            .iter()
-            .map(|(&slot, entry)| (slot, (entry.v, entry.r)))
-            .collect();
-        assert_eq!(differences(&self.world.image(CLIENT), &table), [""; 0]);
+        assert_eq!(
+            differences(&self.world.image(CLIENT), &self.image()),
+            [""; 0]
+        );
         // Both views of the table say the same of each slot: what is occupied, valid, settled.
         for slot in 0..SLOTS {
             let entry = self.entries.get(&slot);
