@@ -22,14 +22,14 @@ use realhpt_qemu::log::Frame;
 use realhpt_qemu::machine::Kind;
 use realhpt_qemu::manifest::{Manifest, Partition};
 use realhpt_qemu::replay::calls::ORDER;
-use realhpt_qemu::replay::command;
+use realhpt_qemu::replay::{Region, command};
 use realhpt_qemu::session::Patience;
 use realhpt_qemu::suite::{self, Suite};
 use realhpt_qemu::tables::formats::Format;
 use realhpt_qemu::terminal::Terminal;
 use realhpt_qemu::verdict::Case;
 use realhpt_qemu::{roundtrip, setup, workspace};
-use realhpt_suite::{CASES, order, partition, stress as stressing};
+use realhpt_suite::{CASES, order, partition, region, stress as stressing};
 
 /// Package of the suite.
 const PACKAGE: &str = "realhpt-suite";
@@ -284,6 +284,11 @@ fn manifest(images: &Images) -> anyhow::Result<Manifest> {
     };
     let crowd = Partition {
         vcpus: 4,
+        max_order: Some(20),
+        regions: region::ALL
+            .iter()
+            .map(|&(guest, bytes, page)| Region { guest, bytes, page })
+            .collect(),
         ..client(partition::CROWD, "crowd")?
     };
     Ok(Manifest::new(vec![
