@@ -172,6 +172,7 @@ macro_rules! cases {
             hostile::random_instructions,
             attack::every_page_size_everywhere,
             attack::everything_is_ones_own,
+            attack::what_an_interrupt_shows,
             attack::a_frame_that_changes,
             attack::a_buffer_that_changes_while_it_is_written,
             attack::a_buffer_that_changes_while_it_is_read,

@@ -1,19 +1,22 @@
 //! Partitions with several vCPUs that mean harm, and memory that changes while the hypervisor looks at it.
 //!
 //! What comes of it shows in the hypervisor's own books: no real entry leads out of its partition's memory
-//! ([`stays_inside`]); and in the others, who go on and have all that is theirs.
+//! ([`Inside`]); and in the others, who go on and have all that is theirs.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::{
+    ops::Range,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use realhpt_pseries::{
     abi::{Flags, H_ENTER, H_PROTECT, H_REMOVE, OpenFlags, State, Status},
-    cpu::{self, TICKS_PER_MS, timebase},
+    cpu::{self, Msr, TICKS_PER_MS, timebase},
     hcall::{self, hcall},
-    mmu::pte::{PP_READ_WRITE, Page, V_LARGE, V_VALID},
+    mmu::pte::{BasePage, PP_READ_ONLY, PP_READ_WRITE, Page, R_N, SegmentSize, V_LARGE, V_VALID},
     vcpu,
 };
 use realhpt_suite::{
-    job,
+    job, order,
     partition::{CLIENT, CROWD, EMPTY},
     raw::LOOK,
     region,
@@ -22,7 +25,9 @@ use realhpt_suite::{
 use crate::{
     attack,
     bench::{Bench, PATIENCE, POOL, query},
+    code::{self, mfspr, mtspr},
     random::Random,
+    registers::State as Registers,
     stream::{READ, Records, WRITE, is_sample_table, read_pass, restore_samples},
     trouble::{Must as _, Outcome, holds, refused, same},
 };
@@ -32,46 +37,68 @@ const ABSENT: u64 = 0x20;
 /// Dword 1: the page's number.
 const RPN: u64 = 0x01ff_ffff_ffff_f000;
 
-/// Every real entry of a partition's table leads to the page that its guest view names, in one of these regions, and
-/// to nothing else: host and guest address of a region are as far apart for each of them. How many there are.
-fn stays_inside(lpar: u64, regions: &[region::Region]) -> Outcome<u64> {
-    let order = query(lpar)?.order;
-    let mut bases = [None; region::ALL.len()];
-    let mut valid = 0;
-    for slot in 0..1 << (order - 4) {
-        let mut registers = [LOOK, lpar, slot, 0, 0, 0, 0, 0, 0, 0];
-        // SAFETY: it only looks.
-        unsafe { hcall(&mut registers) };
-        let [status, dw0, dw1, view, ..] = registers;
-        same("status of the look", 0, status)?;
-        if dw0 & V_VALID == 0 {
-            same("page of an entry that is not valid", 0, dw1 & RPN)?;
-            continue;
+/// What is known of a partition's memory: every real entry of its table leads to the page that its guest view names,
+/// in one of these regions, and to nothing else: host and guest address of a region are as far apart for each entry.
+struct Inside {
+    lpar: u64,
+    regions: &'static [region::Region],
+    apart: [Option<u64>; region::ALL.len()],
+}
+
+impl Inside {
+    const fn new(lpar: u64, regions: &'static [region::Region]) -> Self {
+        Self {
+            lpar,
+            regions,
+            apart: [None; region::ALL.len()],
         }
-        same("absent and valid", 0, dw0 & ABSENT)?;
-        valid += 1;
-        let bytes = if dw0 & V_LARGE == 0 {
-            Page::K4.size()
-        } else if dw1 & 0x7000 == 0x7000 || dw1 & 0xf000 == 0x1000 {
-            Page::K64.size()
-        } else {
-            Page::M16.size()
-        };
-        let page = view & 0x0fff_ffff_ffff_f000 & !(bytes - 1);
-        let mut all = regions.iter().zip(&mut bases);
-        let found = all.find(|((base, size, _), _)| *base <= page && page + bytes <= base + size);
-        let (_, base) = found.must("a region that the page is in")?;
-        let apart = (dw1 & RPN & !(bytes - 1)).wrapping_sub(page);
-        let known = *base.get_or_insert(apart);
-        same("host and guest address apart", known, apart)?;
     }
-    Ok(valid)
+
+    /// Looks at these slots; how many valid entries there are.
+    fn slots(&mut self, slots: Range<u64>) -> Outcome<u64> {
+        let mut valid = 0;
+        for slot in slots {
+            let mut registers = [LOOK, self.lpar, slot, 0, 0, 0, 0, 0, 0, 0];
+            // SAFETY: it only looks.
+            unsafe { hcall(&mut registers) };
+            let [status, dw0, dw1, view, ..] = registers;
+            same("status of the look", 0, status)?;
+            if dw0 & V_VALID == 0 {
+                same("page of an entry that is not valid", 0, dw1 & RPN)?;
+                continue;
+            }
+            same("absent and valid", 0, dw0 & ABSENT)?;
+            valid += 1;
+            let bytes = if dw0 & V_LARGE == 0 {
+                Page::K4.size()
+            } else if dw1 & 0x7000 == 0x7000 || dw1 & 0xf000 == 0x1000 {
+                Page::K64.size()
+            } else {
+                Page::M16.size()
+            };
+            let page = view & 0x0fff_ffff_ffff_f000 & !(bytes - 1);
+            let mut all = self.regions.iter().zip(&mut self.apart);
+            let found =
+                all.find(|((base, size, _), _)| *base <= page && page + bytes <= base + size);
+            let (_, known) = found.must("a region that the page is in")?;
+            let apart = (dw1 & RPN & !(bytes - 1)).wrapping_sub(page);
+            let known = *known.get_or_insert(apart);
+            same("host and guest address apart", known, apart)?;
+        }
+        Ok(valid)
+    }
+}
+
+/// Looks at the whole table of the crowd.
+fn crowd_stays_inside() -> Outcome<u64> {
+    let slots = 1 << (query(CROWD)?.order - 4);
+    Inside::new(CROWD, &region::ALL).slots(0..slots)
 }
 
 /// Dword 0 of an entry that no segment of anybody's leads to, but for its flags.
 const NOBODY: u64 = 0x77_7777 << 12;
 /// Memory of a partition that has one region.
-const ONE: [region::Region; 1] = [region::FIRST];
+static ONE: [region::Region; 1] = [region::FIRST];
 
 pub(crate) fn every_page_size_everywhere(bench: &mut Bench<'_>) -> Outcome {
     bench.run(CROWD, job::REACH)
@@ -82,11 +109,80 @@ pub(crate) fn everything_is_ones_own(bench: &mut Bench<'_>) -> Outcome {
     bench.start(CROWD, job::with(job::CROWD_KEEP_EVERYTHING, 1, 0))?;
     for round in 0..64 {
         attack::keep::everything(0x77_0000 + round)?;
+        // Out of guest state and back, by a kick.
+        if hcall::lpar_pause(CROWD).is_ok() && query(CROWD)?.is(State::Paused) {
+            hcall::lpar_resume(CROWD).must("resume")?;
+        }
         if query(CROWD)?.is(State::Halted) {
             return same("exit code of the crowd", 0, bench.wait(CROWD)?);
         }
     }
     holds("rounds without an end of the crowd", 64, false)
+}
+
+/// Every interrupt that the hypervisor gives a guest, whatever it came from: all registers are as they were, and DAR
+/// and DSISR are the guest's own unless the interrupt sets them.
+pub(crate) fn what_an_interrupt_shows(bench: &mut Bench<'_>) -> Outcome {
+    const LOAD: u32 = 0xe8a6_0000;
+    const STORE: u32 = 0xf8a6_0000;
+    let hole = bench.segment(SegmentSize::M256, BasePage::K4)?.base + 0x4560;
+    let read_only = bench.page(Page::K4, PP_READ_ONLY | R_N)?.ea;
+    let nothing = bench.segment(SegmentSize::M256, BasePage::K4)?;
+    let memory = bench.runtime.partition.memory;
+    bench.map(&nothing, nothing.base, Page::K4, (memory, PP_READ_WRITE))?;
+    let data = [
+        (LOAD, hole, 0x300),
+        (STORE, hole, 0x300),
+        (STORE, read_only, 0x300),
+        (LOAD, nothing.base, 0x300),
+        (LOAD, 0x7_1234_5678, 0x380),
+    ];
+    // No instruction; doze or stop; a message; LPCR, read and written; tlbie; hrfid; a trap.
+    let words = [
+        0,
+        0x4c00_0324,
+        0x4c00_02e4,
+        0x7c00_191c,
+        mfspr(318),
+        mtspr(318),
+        0x7c00_1a64,
+        0x4c00_0224,
+        0x7fe0_0008,
+    ];
+    let fetches = [hole, read_only, nothing.base, 0x7_1234_5678];
+    let mut seed = 0x1919;
+    for msr in [Msr::TRANSLATED, Msr::PROBLEM] {
+        let mut interrupt = |at: u64, r6: Option<u64>| {
+            seed += 1;
+            let mut state = Registers::pattern(seed);
+            if let (Some(value), Some(place)) = (r6, state.gprs.get_mut(6)) {
+                *place = value;
+            }
+            state.interrupt_at(at, msr, [seed << 32, seed])
+        };
+        for (word, ea, vector) in data {
+            let fault = interrupt(code::place(&[word]), Some(ea))?;
+            same("vector", vector, fault.vector)?;
+            same("DAR", ea, fault.dar)?;
+        }
+        for word in words {
+            let fault = interrupt(code::place(&[word]), None)?;
+            same("vector", 0x700, fault.vector)?;
+            same("DAR that nobody set", fault.dar >> 32, fault.dsisr)?;
+            same("HV in SRR1", 0, fault.srr1 & 1 << 60)?;
+        }
+        for ea in fetches {
+            let fault = interrupt(ea & !3, None)?;
+            holds(
+                "vector",
+                fault.vector,
+                fault.vector == 0x400 || fault.vector == 0x480,
+            )?;
+            same("SRR0", ea & !3, fault.srr0)?;
+            same("DAR that nobody set", fault.dar >> 32, fault.dsisr)?;
+        }
+    }
+    Ok(())
 }
 
 /// Words that another vCPU changes, and how far it is: 0 it is to stop, 1 it is to go on.
@@ -205,7 +301,8 @@ fn while_it_changes(place: u64, count: u64, mut act: impl FnMut() -> Outcome) ->
 /// The frame of a call by proxy: what is checked is what is done.
 pub(crate) fn a_frame_that_changes(_: &mut Bench<'_>) -> Outcome {
     let frame = (&raw const CHANGED).expose_provenance() as u64;
-    let mut made = 0;
+    let mut inside = Inside::new(EMPTY, &ONE);
+    let mut entered = 0;
     while_it_changes(frame, 5, || {
         // Some of the calls are good ones.
         for (word, value) in CHANGED
@@ -216,12 +313,11 @@ pub(crate) fn a_frame_that_changes(_: &mut Bench<'_>) -> Outcome {
         }
         // SAFETY: the frame is the case's.
         unsafe { hcall::lpar_hcall(EMPTY, frame) }.must("a call by proxy")?;
-        made += 1;
+        entered += inside.slots(8..16)?;
         Ok(())
     })?;
-    holds("calls", made, made > 0)?;
-    let entered = stays_inside(EMPTY, &ONE)?;
-    holds("entries", entered, entered > 0)
+    holds("entries", entered, entered > 0)?;
+    inside.slots(0..1 << (order::FIRST - 4)).map(drop)
 }
 
 /// The records of a write.
@@ -237,7 +333,8 @@ pub(crate) fn a_buffer_that_changes_while_it_is_written(bench: &mut Bench<'_>) -
         }),
         4,
     );
-    let mut taken = 0;
+    let mut inside = Inside::new(EMPTY, &ONE);
+    let (mut taken, mut entered) = (0, 0);
     while_it_changes(WRITE.address(), records.bytes() / 8, || {
         let bytes = records.bytes();
         match hcall::hpt_write(handle, WRITE.address(), bytes) {
@@ -254,10 +351,10 @@ pub(crate) fn a_buffer_that_changes_while_it_is_written(bench: &mut Bench<'_>) -
         // Records as wild as these end anywhere.
         let _ = bench.close(handle);
         handle = writer(bench)?.handle;
+        entered += inside.slots(8..32)?;
         Ok(())
     })?;
     holds("bytes that were taken", taken, taken > 0)?;
-    let entered = stays_inside(EMPTY, &ONE)?;
     holds("entries", entered, entered > 0)
 }
 
@@ -321,23 +418,19 @@ fn weather(bench: &mut Bench<'_>, storm: u64) -> Outcome {
         if hcall::lpar_pause(CROWD).is_ok() && query(CROWD)?.is(State::Paused) {
             // A quarter of a million instructions: more than the storm has for itself.
             if random.once_in(16) {
-                stays_inside(CROWD, &region::ALL)?;
+                crowd_stays_inside()?;
             }
             hcall::lpar_resume(CROWD).must("resume")?;
         }
     }
     same("exit code of the crowd", 0, bench.wait(CROWD)?)?;
-    stays_inside(CROWD, &region::ALL)?;
+    crowd_stays_inside()?;
     hcall::lpar_reset(CROWD).must("reset")?;
     bench.start(CROWD, storm)?;
     cpu::cede(random.below(20) * TICKS_PER_MS);
     hcall::lpar_pause(CROWD).must("pause")?;
     hcall::lpar_reset(CROWD).must("reset")?;
-    same(
-        "entries after a reset",
-        0,
-        stays_inside(CROWD, &region::ALL)?,
-    )?;
+    same("entries after a reset", 0, crowd_stays_inside()?)?;
     same("exit code of the client", 0, bench.wait(CLIENT)?)?;
     bench.run(CROWD, job::END)
 }
@@ -367,6 +460,6 @@ pub(crate) fn a_storm_of_instructions(bench: &mut Bench<'_>) -> Outcome {
         state.state,
         state.is(State::Paused) || state.is(State::Halted),
     )?;
-    stays_inside(CROWD, &region::ALL)?;
+    crowd_stays_inside()?;
     hcall::lpar_reset(CROWD).must("reset")
 }
