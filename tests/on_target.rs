@@ -42,7 +42,7 @@ const CPUS: u32 = 2;
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What a case may log, partitions' terminals included: whatever a guest does is no reason to fill the log.
-const MOST_LINES: usize = 100;
+const MOST_LINES: usize = 500;
 
 /// Tables of `tests/data` that make the round trip, and the order of those that do not say it.
 const TABLES: [(&str, Option<u32>); 9] = [

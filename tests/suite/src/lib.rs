@@ -179,6 +179,7 @@ macro_rules! cases {
             attack::a_storm_of_calls,
             attack::a_storm_in_real_mode,
             attack::a_first_vcpu_that_is_started_again,
+            attack::a_terminal_that_never_stops,
             attack::a_storm_of_instructions,
         }
     };
@@ -334,8 +335,10 @@ pub mod job {
     pub const CROWD_KEEP_EVERYTHING: u64 = 0x43;
     /// The first two vCPUs start each other all the time.
     pub const CROWD_RESTART: u64 = 0x44;
+    /// Every vCPU writes lines to the terminal until it is refused again and again.
+    pub const CROWD_FLOOD: u64 = 0x45;
     /// Those jobs.
-    pub const PARAMETRIC: core::ops::RangeInclusive<u64> = CROWD_STORM..=CROWD_RESTART;
+    pub const PARAMETRIC: core::ops::RangeInclusive<u64> = CROWD_STORM..=CROWD_FLOOD;
 
     /// A job with its parameters: where the random numbers begin, and how long it takes.
     #[must_use]

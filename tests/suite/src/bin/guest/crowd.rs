@@ -9,7 +9,7 @@ use core::{
 };
 
 use realhpt_pseries::{
-    abi::{LPAR_SELF, OpenFlags, Status},
+    abi::{H_PUT_TERM_CHAR, LPAR_SELF, OpenFlags, Status},
     cpu::{self, TICKS_PER_MS, timebase},
     exit, hcall,
     mmu::pte::{BasePage, PP_READ_WRITE, Page, SegmentSize},
@@ -126,6 +126,7 @@ fn work(runtime: &Runtime, number: u64) -> Outcome {
             job::CROWD_STORM => attack::storm::run(runtime, number, false),
             job::CROWD_WILD_STORM => attack::storm::run(runtime, number, true),
             job::CROWD_RANDOM => attack::instructions::run(runtime, number),
+            job::CROWD_FLOOD => flood(),
             job::CROWD_KEEP_EVERYTHING => attack::keep::run(runtime, number),
             _ => change_for(&mut bench, u64::MAX),
         },
@@ -261,7 +262,7 @@ fn processor() -> Outcome<u64> {
 }
 
 /// How often the first vCPU is started again.
-const RESTARTS: u64 = 300;
+const RESTARTS: u64 = 1000;
 /// How often it was.
 static RESTARTED: AtomicU64 = AtomicU64::new(0);
 
@@ -290,4 +291,27 @@ fn be_the_first(_: u64) {
     if RESTARTED.fetch_add(1, SeqCst) == RESTARTS - 1 {
         exit::exit(0);
     }
+}
+
+/// Writes eight lines a call until it is refused.
+fn flood() -> Outcome {
+    const REFUSALS: u64 = 10;
+    const CALLS: u64 = 2000;
+    const LINES: u64 = 0x610a_620a_630a_640a;
+    let mut refusals = 0;
+    for _ in 0..CALLS {
+        let mut registers = [H_PUT_TERM_CHAR, 0, 16, LINES, LINES, 0, 0, 0, 0, 0];
+        // SAFETY: no memory is involved.
+        unsafe { hcall::hcall(&mut registers) };
+        let [status, ..] = registers;
+        if status == Status::Busy.raw() {
+            refusals += 1;
+        } else {
+            same("status", Status::Success.raw(), status)?;
+        }
+        if refusals == REFUSALS {
+            return Ok(());
+        }
+    }
+    holds("refusals", refusals, false)
 }

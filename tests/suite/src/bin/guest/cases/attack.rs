@@ -449,6 +449,11 @@ pub(crate) fn a_first_vcpu_that_is_started_again(bench: &mut Bench<'_>) -> Outco
     bench.run(CROWD, job::with(job::CROWD_RESTART, 0, 0))
 }
 
+/// It is told to come again later: what it writes is no more than the log can take beside all else.
+pub(crate) fn a_terminal_that_never_stops(bench: &mut Bench<'_>) -> Outcome {
+    bench.run(CROWD, job::with(job::CROWD_FLOOD, 0, 0))
+}
+
 /// All vCPUs of a partition execute random words. It comes last: nothing is left of the program.
 pub(crate) fn a_storm_of_instructions(bench: &mut Bench<'_>) -> Outcome {
     bench.start(CROWD, job::with(job::CROWD_RANDOM, 5, 0))?;
