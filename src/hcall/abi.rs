@@ -78,7 +78,7 @@ pub const H_RESIZE_HPT_PREPARE: u64 = 0x36c;
 pub const H_RESIZE_HPT_COMMIT: u64 = 0x370;
 /// H_GET_TERM_CHAR.
 pub const H_GET_TERM_CHAR: u64 = 0x54;
-/// H_PUT_TERM_CHAR.
+/// H_PUT_TERM_CHAR. H_BUSY: nothing was taken, the partition has written too much lately; call again.
 pub const H_PUT_TERM_CHAR: u64 = 0x58;
 /// H_CEDE: gives up the processor until there is something to do. May return early.
 pub const H_CEDE: u64 = 0xe0;

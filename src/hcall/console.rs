@@ -23,8 +23,11 @@ pub(super) fn put<M: Machine, P: Platform>(call: &Call<'_, '_, M>, platform: &P)
     let text = bytes
         .get(..crate::table::bitmap::index(length))
         .unwrap_or_default();
-    platform.console_write(call.caller.description().lpid, text);
-    Status::Success
+    if platform.console_write(call.caller.description().lpid, text) {
+        Status::Success
+    } else {
+        Status::Busy
+    }
 }
 
 #[inline(never)]

@@ -81,8 +81,8 @@ pub enum Next {
 
 /// What hypercalls need of the board.
 pub trait Platform {
-    /// Shows what a partition wrote to its terminal, at most 16 bytes.
-    fn console_write(&self, lpid: Lpid, bytes: &[u8]);
+    /// Shows what a partition wrote to its terminal, at most 16 bytes; false: not now, it has written too much.
+    fn console_write(&self, lpid: Lpid, bytes: &[u8]) -> bool;
 
     /// Input for a partition's terminal; how many bytes there were.
     fn console_read(&self, lpid: Lpid, bytes: &mut [u8; 16]) -> usize;

@@ -175,7 +175,15 @@ impl<'m> Partition<'m> {
     pub fn start<M: Machine>(&self, machine: &M, start: Start) -> Result<(), Status> {
         self.control.start(start, || {
             vrma::prepare(machine, self.table(), &self.description.regions)
-        })
+        })?;
+        // Not where a vCPU comes to its CPU: a guest starts its vCPUs, the first one too, as often as it likes, and
+        // the log's port is slow.
+        crate::info!(
+            "partition {=str} starts at {=u64:#x}",
+            self.description.name,
+            start.entry.raw()
+        );
+        Ok(())
     }
 
     /// Takes the partition out of guest state and makes its R and C final, a piece at a time: drops every

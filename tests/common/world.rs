@@ -26,7 +26,9 @@ pub(crate) struct Board {
 }
 
 impl Platform for Board {
-    fn console_write(&self, _lpid: Lpid, _bytes: &[u8]) {}
+    fn console_write(&self, _lpid: Lpid, _bytes: &[u8]) -> bool {
+        true
+    }
 
     fn console_read(&self, _lpid: Lpid, _bytes: &mut [u8; 16]) -> usize {
         0

@@ -10,7 +10,7 @@ use realhpt::hcall::{Frame, Platform};
 use realhpt::lpar::{MAX_PARTITIONS, System};
 use realhpt::sync::Mutex;
 
-use crate::opal;
+use crate::{opal, time};
 
 /// All partitions on this machine.
 pub type Machine = System<'static, Processor>;
@@ -33,8 +33,31 @@ impl Extension for Plain {}
 /// Bytes of a line of output that are shown in one frame.
 const LINE: usize = 160;
 
-/// A partition's output since its last line end.
-type Line = heapless::Vec<u8, LINE>;
+/// What a partition's output may take of the log's port: one part in so many of the time. POWER8's takes milliseconds
+/// for a line.
+const SHARE: u64 = 4;
+/// Microseconds that a line stands for in the partition's account at least, however quick the port is; and how far the
+/// account may be ahead of the time, so that some lines may come at once.
+const LINE_COST: u64 = 2_000;
+const AHEAD: u64 = 80 * LINE_COST;
+
+/// A partition's terminal.
+#[derive(Debug)]
+struct Terminal {
+    /// Its output since the last line end.
+    line: heapless::Vec<u8, LINE>,
+    /// Its account: the time, in microseconds, at which what it has written is paid for.
+    paid: u64,
+}
+
+impl Terminal {
+    const fn new() -> Self {
+        Self {
+            line: heapless::Vec::new(),
+            paid: 0,
+        }
+    }
+}
 
 /// The board.
 #[derive(Debug)]
@@ -44,7 +67,7 @@ pub struct Board<E> {
     extension: E,
     /// Whose terminal is the machine's console.
     console: Option<Lpid>,
-    lines: [Mutex<Line>; MAX_PARTITIONS],
+    terminals: [Mutex<Terminal>; MAX_PARTITIONS],
     planned: AtomicU64,
     passed: AtomicU64,
     failed: AtomicU64,
@@ -57,7 +80,7 @@ impl<E: Extension> Board<E> {
             machine,
             extension,
             console,
-            lines: [const { Mutex::new(Line::new()) }; MAX_PARTITIONS],
+            terminals: [const { Mutex::new(Terminal::new()) }; MAX_PARTITIONS],
             planned: AtomicU64::new(0),
             passed: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -98,21 +121,29 @@ impl<E: Extension> Board<E> {
     }
 
     /// Adds output to a partition's line, and logs the line where it ends or is full. Empty lines are not
-    /// logged: sixteen of them fit in one hypercall, and the log's port is slow.
-    fn log(&self, lpid: Lpid, bytes: &[u8]) {
+    /// logged: sixteen of them fit in one hypercall, and the log's port is slow. For the same reason a partition that
+    /// has written too much is refused for a while: false, and nothing is added.
+    fn log(&self, lpid: Lpid, bytes: &[u8]) -> bool {
         let partitions = self.machine.partitions().iter();
         let index = partitions
-            .zip(&self.lines)
+            .zip(&self.terminals)
             .find(|(partition, _)| partition.description().lpid == lpid);
-        let Some((partition, line)) = index else {
-            return;
+        let Some((partition, terminal)) = index else {
+            return true;
         };
-        let mut line = line.lock();
+        let mut terminal = terminal.lock();
+        let Terminal { line, paid } = &mut *terminal;
+        if *paid > time::microseconds() + AHEAD {
+            return false;
+        }
         for &byte in bytes {
             if (byte == b'\n' && !line.is_empty()) || line.is_full() {
-                let text = str::from_utf8(&line).unwrap_or_default();
+                let text = str::from_utf8(line).unwrap_or_default();
+                let begin = time::microseconds();
                 defmt::info!("[{=str}] {=str}", partition.description().name, text);
                 line.clear();
+                let cost = LINE_COST.max(SHARE * (time::microseconds() - begin));
+                *paid = begin.max(*paid) + cost;
             }
             match byte {
                 b'\n' | b'\r' => {}
@@ -120,15 +151,17 @@ impl<E: Extension> Board<E> {
                 _ => drop(line.push(b'?')),
             }
         }
+        true
     }
 }
 
 impl<E: Extension> Platform for Board<E> {
-    fn console_write(&self, lpid: Lpid, bytes: &[u8]) {
-        self.log(lpid, bytes);
-        if self.console == Some(lpid) {
+    fn console_write(&self, lpid: Lpid, bytes: &[u8]) -> bool {
+        let taken = self.log(lpid, bytes);
+        if taken && self.console == Some(lpid) {
             opal::console_write(bytes);
         }
+        taken
     }
 
     fn console_read(&self, lpid: Lpid, bytes: &mut [u8; 16]) -> usize {

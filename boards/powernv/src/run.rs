@@ -112,14 +112,6 @@ impl<'r, E: Extension> Run<'r, E> {
             return;
         };
         if let Some(Start { entry, r3 }) = duty.start {
-            // A guest starts its other vCPUs as often as it likes; the log's port is slow.
-            if number == 0 {
-                defmt::info!(
-                    "partition {=str} starts at {=u64:#x}",
-                    partition.description().name,
-                    entry.raw()
-                );
-            }
             vcpu.registers = Registers::at_start(entry.raw(), r3);
             vcpu.context = Context::new(time_base());
         }

@@ -108,6 +108,7 @@ macro_rules! cases {
             instructions::hypervisor_state_is_out_of_reach,
             instructions::facilities,
             instructions::traps_and_system_calls,
+            instructions::every_level_of_a_system_call,
             interrupts::decrementer,
             interrupts::cede_lets_the_decrementer_in,
             interrupts::cede_comes_back,
@@ -169,6 +170,17 @@ macro_rules! cases {
             hostile::real_mode_pulled_away,
             hostile::a_faulting_fault_handler,
             hostile::random_instructions,
+            attack::every_page_size_everywhere,
+            attack::everything_is_ones_own,
+            attack::what_an_interrupt_shows,
+            attack::a_frame_that_changes,
+            attack::a_buffer_that_changes_while_it_is_written,
+            attack::a_buffer_that_changes_while_it_is_read,
+            attack::a_storm_of_calls,
+            attack::a_storm_in_real_mode,
+            attack::a_first_vcpu_that_is_started_again,
+            attack::a_terminal_that_never_stops,
+            attack::a_storm_of_instructions,
         }
     };
 }
@@ -223,6 +235,20 @@ pub mod partition {
     pub const CROWD: u64 = 6;
     /// The last of them.
     pub const LAST: u64 = CROWD;
+}
+
+/// The crowd's memory: in several regions.
+pub mod region {
+    /// Guest real address, bytes, and the largest page that the region's place in the machine allows.
+    pub type Region = (u64, u64, u64);
+    /// From 0 on, as everybody's.
+    pub const FIRST: Region = (0, 64 << 20, 16 << 20);
+    /// 16M and 17 pages of 4K; behind it is a gap of one page.
+    pub const ODD: Region = (0x4000_0000, 0x101_1000, 0x1_0000);
+    /// Three pages of 4K, which may be no part of larger ones.
+    pub const LAST: Region = (0x4101_2000, 0x3000, 0x1000);
+    /// All of them.
+    pub const ALL: [Region; 3] = [FIRST, ODD, LAST];
 }
 
 /// The orders that the victim's table may have: the one it starts with, and the largest.
@@ -294,6 +320,31 @@ pub mod job {
     pub const CROWD_KEEP: u64 = 0x36;
     /// Maps, uses and removes a page again and again, and gives its turn up in between.
     pub const MOVE: u64 = 0x37;
+    /// Maps pages of every size at addresses of every kind, and accesses what is mapped.
+    pub const REACH: u64 = 0x38;
+
+    /// The number of a job that has parameters above it: [`with`].
+    pub const NUMBER: u64 = 0xff;
+    /// Every vCPU makes calls at random for as long as it is told.
+    pub const CROWD_STORM: u64 = 0x40;
+    /// The same in real mode, and all entries may go.
+    pub const CROWD_WILD_STORM: u64 = 0x41;
+    /// Every vCPU executes random words.
+    pub const CROWD_RANDOM: u64 = 0x42;
+    /// Every vCPU sets every register that it can set, and keeps it.
+    pub const CROWD_KEEP_EVERYTHING: u64 = 0x43;
+    /// The first two vCPUs start each other all the time.
+    pub const CROWD_RESTART: u64 = 0x44;
+    /// Every vCPU writes lines to the terminal until it is refused again and again.
+    pub const CROWD_FLOOD: u64 = 0x45;
+    /// Those jobs.
+    pub const PARAMETRIC: core::ops::RangeInclusive<u64> = CROWD_STORM..=CROWD_FLOOD;
+
+    /// A job with its parameters: where the random numbers begin, and how long it takes.
+    #[must_use]
+    pub const fn with(number: u64, seed: u16, milliseconds: u64) -> u64 {
+        milliseconds << 24 | (seed as u64) << 8 | number
+    }
 }
 
 /// The stress: many vCPUs at work on one table, with readers beside them.

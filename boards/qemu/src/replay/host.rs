@@ -27,7 +27,9 @@ const AGAIN: usize = 100_000;
 struct Nothing;
 
 impl Platform for Nothing {
-    fn console_write(&self, _lpid: Lpid, _bytes: &[u8]) {}
+    fn console_write(&self, _lpid: Lpid, _bytes: &[u8]) -> bool {
+        true
+    }
 
     fn console_read(&self, _lpid: Lpid, _bytes: &mut [u8; 16]) -> usize {
         0

@@ -137,7 +137,9 @@ impl Machine for Processor {
 struct Silent;
 
 impl Platform for Silent {
-    fn console_write(&self, _lpid: Lpid, _bytes: &[u8]) {}
+    fn console_write(&self, _lpid: Lpid, _bytes: &[u8]) -> bool {
+        true
+    }
     fn console_read(&self, _lpid: Lpid, _bytes: &mut [u8; 16]) -> usize {
         0
     }

@@ -22,6 +22,7 @@ use realhpt_pseries::{
 use realhpt_suite::{job, partition, raw};
 
 use crate::{
+    attack,
     bench::{Bench, POOL, load, store, store_real, try_load},
     cases::{enter::outside, faults, resize, switches},
     code, crowd,
@@ -111,6 +112,10 @@ fn run(bench: &mut Bench<'_>) -> Outcome<u64> {
         job::CLEAR => resize::clear_own_table(bench),
         job::CROWD_WORK..=job::CROWD_KEEP => crowd::main(bench.runtime),
         job::MOVE => crowd::move_about(bench),
+        job::REACH => attack::reach::run(bench),
+        argument if job::PARAMETRIC.contains(&(argument & job::NUMBER)) => {
+            crowd::main(bench.runtime)
+        }
         unknown => same("job", 0, unknown),
     }?;
     Ok(0)

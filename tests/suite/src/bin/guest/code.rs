@@ -9,6 +9,7 @@ use core::{
 use realhpt_pseries::{
     cpu::Msr,
     guard::{self, Code, Fault},
+    vcpu,
 };
 
 /// `blr`.
@@ -22,16 +23,24 @@ const WORDS: usize = 64;
 #[repr(align(128))]
 struct Piece([AtomicU32; WORDS]);
 
-/// In the program's page, which may be executed in any state.
-static PIECE: Piece = Piece([const { AtomicU32::new(0) }; WORDS]);
+/// One for each vCPU, in the program's page, which may be executed in any state.
+static PIECES: [Piece; vcpu::MAX] =
+    [const { Piece([const { AtomicU32::new(0) }; WORDS]) }; vcpu::MAX];
+
+/// The calling vCPU's.
+fn piece() -> &'static Piece {
+    let [first, ..] = &PIECES;
+    PIECES.get(vcpu::current()).unwrap_or(first)
+}
 
 /// Puts a piece of code into memory that is executed; `blr` follows it. Its address.
 pub(crate) fn place(words: &[u32]) -> u64 {
     let all = words.iter().copied().chain(core::iter::repeat(RETURN));
-    for (place, word) in PIECE.0.iter().zip(all) {
+    let piece = piece();
+    for (place, word) in piece.0.iter().zip(all) {
         place.store(word, Relaxed);
     }
-    let at = (&raw const PIECE).expose_provenance() as u64;
+    let at = ptr::from_ref(piece).expose_provenance() as u64;
     // The caches of instructions do not see stores by themselves (ISA 3.0B Book II section 1.8): the block is
     // stored and its stale copy invalidated. 128 bytes are a block on every POWER processor.
     for block in (at..at + size_of::<Piece>() as u64).step_by(128) {
@@ -58,7 +67,7 @@ pub(crate) unsafe fn execute(words: &[u32], arguments: [u64; 2], msr: Msr) -> Re
 
 /// The address of the instruction that a faulted piece stopped at, in words from its start.
 pub(crate) fn word_of(fault: &Fault) -> u64 {
-    let start = (&raw const PIECE).addr() as u64;
+    let start = ptr::from_ref(piece()).addr() as u64;
     fault.srr0.wrapping_sub(start) / 4
 }
 

@@ -9,7 +9,7 @@ use core::{
 };
 
 use realhpt_pseries::{
-    abi::{LPAR_SELF, OpenFlags, Status},
+    abi::{H_PUT_TERM_CHAR, LPAR_SELF, OpenFlags, Status},
     cpu::{self, TICKS_PER_MS, timebase},
     exit, hcall,
     mmu::pte::{BasePage, PP_READ_WRITE, Page, SegmentSize},
@@ -20,6 +20,7 @@ use realhpt_pseries::{
 use realhpt_suite::job;
 
 use crate::{
+    attack,
     bench::{Bench, PATIENCE, load, store, store_real, try_load},
     cases::{interrupts::interrupt_after, switches},
     code::{execute, mfspr},
@@ -52,15 +53,28 @@ pub(crate) fn main(runtime: &Runtime) -> Outcome {
     if runtime.argument == job::CROWD_RELAY {
         return relay();
     }
+    if runtime.argument & job::NUMBER == job::CROWD_RESTART {
+        return restart();
+    }
     let at = from_ref(runtime).expose_provenance() as u64;
+    let mut vcpus = 1;
     for number in 1..VCPUS {
         // SAFETY: `main` does not return while the others run, so the runtime stays; what they do is their own.
-        unsafe { vcpu::start(number, other, at) }.must("start of a vCPU")?;
+        match unsafe { vcpu::start(number, other, at) } {
+            // The partition has no more.
+            Err(failure) if failure.is(Status::Parameter) => break,
+            started => started.must("start of a vCPU")?,
+        }
+        vcpus += 1;
     }
     work(runtime, 0)?;
+    if [job::CROWD_STORM, job::CROWD_WILD_STORM].contains(&(runtime.argument & job::NUMBER)) {
+        // It ends while the others are at it.
+        return Ok(());
+    }
     DONE.fetch_add(1, SeqCst);
     let begin = timebase();
-    while DONE.load(Acquire) < VCPUS as u64 {
+    while DONE.load(Acquire) < vcpus {
         holds("time it takes", begin, timebase() - begin < PATIENCE)?;
         cpu::cede(TICKS_PER_MS);
     }
@@ -108,7 +122,14 @@ fn work(runtime: &Runtime, number: u64) -> Outcome {
             }
         },
         (job::CROWD_KEEP, _) => keep(&mut bench, number),
-        _ => change_for(&mut bench, u64::MAX),
+        (argument, _) => match argument & job::NUMBER {
+            job::CROWD_STORM => attack::storm::run(runtime, number, false),
+            job::CROWD_WILD_STORM => attack::storm::run(runtime, number, true),
+            job::CROWD_RANDOM => attack::instructions::run(runtime, number),
+            job::CROWD_FLOOD => flood(),
+            job::CROWD_KEEP_EVERYTHING => attack::keep::run(runtime, number),
+            _ => change_for(&mut bench, u64::MAX),
+        },
     }
 }
 
@@ -238,4 +259,59 @@ pub(crate) fn move_about(bench: &mut Bench<'_>) -> Outcome {
 fn processor() -> Outcome<u64> {
     // SAFETY: it reads a register.
     unsafe { execute(&[mfspr(PIR)], [0, 0], cpu::Msr::TRANSLATED) }.must("PIR")
+}
+
+/// How often the first vCPU is started again.
+const RESTARTS: u64 = 1000;
+/// How often it was.
+static RESTARTED: AtomicU64 = AtomicU64::new(0);
+
+/// The first vCPU stops, the second starts it, and so on; the first one's last start ends the partition.
+fn restart() -> Outcome {
+    // SAFETY: what is started works on atomics alone.
+    unsafe { vcpu::start(1, start_the_first, 0) }.must("start of a vCPU")?;
+    hcall::vcpu_stop();
+    Ok(())
+}
+
+fn start_the_first(_: u64) {
+    for _ in 0..RESTARTS {
+        let number = RESTARTED.load(Acquire);
+        // SAFETY: what is started works on atomics alone.
+        while unsafe { vcpu::start(0, be_the_first, 0) }.is_err() {
+            core::hint::spin_loop();
+        }
+        while RESTARTED.load(Acquire) == number {
+            core::hint::spin_loop();
+        }
+    }
+}
+
+fn be_the_first(_: u64) {
+    if RESTARTED.fetch_add(1, SeqCst) == RESTARTS - 1 {
+        exit::exit(0);
+    }
+}
+
+/// Writes eight lines a call until it is refused.
+fn flood() -> Outcome {
+    const REFUSALS: u64 = 10;
+    const CALLS: u64 = 2000;
+    const LINES: u64 = 0x610a_620a_630a_640a;
+    let mut refusals = 0;
+    for _ in 0..CALLS {
+        let mut registers = [H_PUT_TERM_CHAR, 0, 16, LINES, LINES, 0, 0, 0, 0, 0];
+        // SAFETY: no memory is involved.
+        unsafe { hcall::hcall(&mut registers) };
+        let [status, ..] = registers;
+        if status == Status::Busy.raw() {
+            refusals += 1;
+        } else {
+            same("status", Status::Success.raw(), status)?;
+        }
+        if refusals == REFUSALS {
+            return Ok(());
+        }
+    }
+    holds("refusals", refusals, false)
 }

@@ -11,7 +11,7 @@ use realhpt_pseries::{
     guard,
 };
 
-use crate::trouble::{Must as _, Outcome, same};
+use crate::trouble::{Must as _, Outcome, Trouble, same};
 
 /// General, floating-point and vector registers, and what goes with them. The assembly below knows the layout.
 #[derive(Clone, Debug)]
@@ -230,6 +230,81 @@ fill_and_look!(
 );
 
 const _: () = assert!(core::mem::offset_of!(State, limit) == LIMIT);
+
+/// Fills every register but the vector ones from the State at r3, and goes to where CTR then says.
+#[unsafe(naked)]
+unsafe extern "C" fn fill_and_go(state: u64, _: u64) -> u64 {
+    naked_asm!(
+        "ld 0, {lr}(3)",
+        "mtlr 0",
+        "ld 0, {ctr}(3)",
+        "mtctr 0",
+        "ld 0, {cr}(3)",
+        "mtcr 0",
+        "ld 0, {xer}(3)",
+        "mtxer 0",
+        ".irp n, 0,1,2,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31,3",
+        "ld \\n, 8*\\n(3)",
+        ".endr",
+        "bctr",
+        lr = const LR,
+        ctr = const CTR,
+        cr = const CR,
+        xer = const XER,
+    )
+}
+
+/// What the runtime's handler keeps of an interrupt, on the vCPU's exception stack, from [`KEPT`] below its top: r0 to
+/// r31, SRR0, SRR1, LR, CTR, CR, XER, DAR, DSISR. It stays there until the next interrupt.
+const KEPT: u64 = 448 - 112;
+const KEPT_WORDS: usize = 40;
+
+impl State {
+    /// Goes to `at` under an MSR, with DAR and DSISR as given: it ends in an interrupt, which shows every register as
+    /// it was. DAR and DSISR are what the interrupt made of them.
+    pub(crate) fn interrupt_at(
+        &self,
+        at: u64,
+        msr: Msr,
+        [dar, dsisr]: [u64; 2],
+    ) -> Outcome<guard::Fault> {
+        let mut state = self.clone();
+        state.ctr = at;
+        let from = (&raw mut state).expose_provenance() as u64;
+        // SAFETY: the interrupt has them for itself.
+        unsafe {
+            asm!("mtspr 19, {}", "mtspr 18, {}", in(reg) dar, in(reg) dsisr, options(nostack))
+        };
+        // SAFETY: the code changes the registers, which the guard puts back.
+        let ended = unsafe { guard::run(fill_and_go, [from, 0], msr) };
+        let top: u64;
+        // SAFETY: reads a register.
+        unsafe { asm!("mfsprg {}, 1", out(reg) top, options(nomem, nostack)) };
+        let kept = usize::try_from(top - KEPT).unwrap_or_default();
+        let kept = core::ptr::with_exposed_provenance::<[u64; KEPT_WORDS]>(kept);
+        // SAFETY: the frame on the exception stack, which nobody uses while there is no interrupt.
+        let kept = unsafe { kept.read_volatile() };
+        let Err(fault) = ended else {
+            return Err(same("end of code that is interrupted", 1, 0)
+                .err()
+                .unwrap_or_else(Trouble::broken_off));
+        };
+        let [gprs @ .., _, _, lr, ctr, cr, xer, _, _] = kept;
+        // The guard has put its own into the frame's r1.
+        for number in (0..32).filter(|&number| number != 1) {
+            let now = Self {
+                gprs,
+                ..state.clone()
+            };
+            now.same_gpr(&state, number)?;
+        }
+        same("LR", state.lr, lr)?;
+        same("CTR", state.ctr, ctr)?;
+        same("CR", state.cr, cr)?;
+        same("XER", state.xer, xer)?;
+        Ok(fault)
+    }
+}
 
 macro_rules! sprs {
     ($($name:ident = $number:literal & $mask:literal,)*) => {

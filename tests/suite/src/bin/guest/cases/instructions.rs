@@ -4,6 +4,7 @@
 use core::arch::naked_asm;
 
 use realhpt_pseries::{
+    abi::Status,
     cpu::Msr,
     guard::{self, Fault},
 };
@@ -232,5 +233,35 @@ pub(crate) fn traps_and_system_calls(_: &mut Bench<'_>) -> Outcome {
         same("r3", value.into(), found.must("li")?)?;
     }
     code::place(&[]);
+    Ok(())
+}
+
+/// `sc` with every level, and `scv` with every level that there is: a hypercall, the guest's own, or none. Levels
+/// whose other bits are reserved may be taken for the level that their last one says.
+pub(crate) fn every_level_of_a_system_call(bench: &mut Bench<'_>) -> Outcome {
+    let ptex = bench.runtime.program.ptex;
+    for level in 0..128_u32 {
+        for (msr, refusal) in [
+            (Msr::TRANSLATED, Status::Function),
+            (Msr::PROBLEM, Status::Privilege),
+        ] {
+            // A token that nobody has given a meaning.
+            // SAFETY: a call that does nothing, or an interrupt.
+            let result = unsafe { execute(&[0x4400_0002 | level << 5], [0x1c, ptex], msr) };
+            match result {
+                Ok(status) => same("status", refusal.raw(), status)?,
+                Err(fault) => one_of("sc", &[0xc00, 0x700], Err(fault)).or_else(|_| {
+                    same("vector", 0xc00, fault.vector)?;
+                    same("word behind it", 1, word_of(&fault))
+                })?,
+            }
+            if level == 1 {
+                holds("a hypercall", level.into(), result.is_ok())?;
+            }
+            if level == 0 {
+                holds("the guest's own", level.into(), result.is_err())?;
+            }
+        }
+    }
     Ok(())
 }

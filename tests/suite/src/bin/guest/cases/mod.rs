@@ -1,5 +1,6 @@
 //! The cases, a module for each topic. Their order is the list's in the library.
 
+pub(crate) mod attack;
 pub(crate) mod block;
 pub(crate) mod bulk;
 pub(crate) mod calls;
