@@ -193,7 +193,13 @@ fn try_write<M: Machine>(call: &mut Call<'_, '_, M>) -> Result<(), Status> {
         return Err(Status::Closed);
     }
     let regions = &target.description().regions;
-    let written = writer.write(&call.system.machine, target.table(), regions, buffer);
+    let written = writer.write(
+        &call.system.machine,
+        target.table(),
+        target.readers(),
+        regions,
+        buffer,
+    );
     drop(writing);
     drop(writer);
     call.put(0, written.consumed);

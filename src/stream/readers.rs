@@ -309,6 +309,11 @@ impl<'m> Readers<'m> {
         }
     }
 
+    /// Shares out what is marked in a block of the table in use, which is not replaced meanwhile.
+    pub(crate) fn share_out_block(&self, table: &Table<'_>, block: u64) {
+        let _ = share_out(&mut self.slots.lock().readers, table, block);
+    }
+
     /// Shares out more of what is marked; whether that is all of it.
     pub fn share_out(&self, tables: &Tables<'_>) -> bool {
         let mut slots = self.slots.lock();

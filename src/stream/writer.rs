@@ -6,18 +6,19 @@
 //! the buffer.
 //!
 //! The partition does not run meanwhile (its control sees to that), so only readers look at the table; the
-//! slot protocol holds for them as ever. What a piece overwrites or removes is flushed in one batch.
+//! slot protocol holds for them as ever. What a piece overwrites or removes is flushed in one batch, and what it changes
+//! is given to the readers before the next one: what is pending for each of them is exact while a partition is paused.
 //!
 //! What a good entry is follows KVM: VALID set, a page-size encoding that exists, B of 0 or 1, and a page
 //! that lies wholly in the partition's memory or begins outside it (then the entry is absent and comes back
 //! unchanged).
 
-use super::Budget;
 use super::record::Header;
+use super::{Budget, Readers};
 use crate::arch::Machine;
 use crate::hcall::abi::{ENTRY, RECORD_HEADER};
 use crate::memory::{GuestBuffer, Regions};
-use crate::table::bitmap::{WORD, ones};
+use crate::table::bitmap::{BLOCK, WORD, ones};
 use crate::table::hpte::{GuestR, GuestV, VALID};
 use crate::table::slot::{Entry, Slot, Stale};
 use crate::table::{Table, tlb};
@@ -30,6 +31,8 @@ const ENTRY_WORK: u64 = 280;
 const REMOVE_WORK: u64 = 240;
 const WORD_WORK: u64 = 32;
 const PIECE_WORK: u64 = 220;
+/// Work of giving a block's changes to the readers.
+const SHARE_WORK: u64 = 80;
 
 /// The place in the stream, between two calls.
 #[derive(Debug)]
@@ -105,6 +108,7 @@ impl Writer {
         &mut self,
         machine: &M,
         table: &Table<'_>,
+        readers: &Readers<'_>,
         regions: &Regions,
         buffer: GuestBuffer,
     ) -> Written {
@@ -115,16 +119,18 @@ impl Writer {
             0
         };
         let refused = loop {
+            let from = self.index;
             if self.valid != 0 {
                 match self.entries(machine, table, regions, buffer, &mut consumed, &mut budget) {
                     Ok(0) => break None,
-                    Ok(_) => {}
+                    Ok(_) => self.share_out(table, readers, from, &mut budget),
                     Err(bad) => break Some(bad),
                 }
             } else if self.invalid != 0 {
                 if !self.invalidate(machine, table, &mut budget) {
                     break None;
                 }
+                self.share_out(table, readers, from, &mut budget);
             } else {
                 let Some(at) = buffer.dword(consumed) else {
                     break None;
@@ -153,6 +159,16 @@ impl Writer {
             consumed -= RECORD_HEADER;
         }
         Written { consumed, refused }
+    }
+
+    /// Gives the readers what was changed from slot `from` up to the next one.
+    fn share_out(&self, table: &Table<'_>, readers: &Readers<'_>, from: u64, budget: &mut Budget) {
+        for block in from / BLOCK..self.index.div_ceil(BLOCK) {
+            if table.changed().block(block) != 0 {
+                readers.share_out_block(table, block);
+                let _ = budget.spend(SHARE_WORK);
+            }
+        }
     }
 
     /// Whether a call ended, or begins, between the entries of a record and the end of its invalid run.

@@ -144,6 +144,11 @@ impl Model {
         if !self.readers.is_empty() && !shared_out {
             self.marks.add(slot);
         }
+        self.told(slot);
+    }
+
+    /// A change that was shared out before the call returned.
+    fn told(&mut self, slot: u64) {
         for reader in &mut self.readers {
             reader.disturbed = true;
             if reader.pass > 1 || slot < reader.cursor {
@@ -408,9 +413,8 @@ impl Model {
                 let usable = page(v, r) == Some(Page::Memory);
                 self.entries.insert(slot, Entry { v, r, usable });
             }
-            self.changed(slot);
-            // No proxy: it is as any other call.
-            self.marks.add(slot);
+            // A write is into a partition that does not run, so it shares out what it changes.
+            self.told(slot);
         }
     }
 

@@ -150,7 +150,8 @@ impl Platform for Silent {
 #[derive(Clone, Copy)]
 pub(crate) struct World(pub(crate) &'static System<'static, Processor>);
 
-pub(crate) const BUFFER: u64 = 256;
+/// A buffer that a whole word of entries fits in: so that they are copied the quick way.
+pub(crate) const BUFFER: u64 = 1536;
 /// A buffer that one entry fits in.
 pub(crate) const ONE_ENTRY: u64 = 24;
 
