@@ -53,3 +53,19 @@ fn a_pass_that_found_nothing_is_not_clean_while_something_is_due() {
         assert!(world.pass(reader, BUFFER_SIZE).clean);
     }
 }
+
+/// A write that changes more blocks of the table than one read shares out: what is pending is all of it, at once.
+#[test]
+fn what_a_write_changes_is_pending_when_it_returns() {
+    for format in FORMATS {
+        let world = World::leaked(18, format);
+        let reader = world.open(CLIENT, 0, 0);
+        let _ = world.pass(reader, BUFFER_SIZE);
+        let slots = (0..4).flat_map(|block| (0..3).map(move |slot| block * 4096 + slot * 100));
+        let image: Image = slots.map(|slot| (slot, ENTRY)).collect();
+        world.restore(CLIENT, &encode(&records_of(&image, SLOTS)));
+        for left in (0..12).rev() {
+            assert_eq!(world.read(reader, 24).unwrap().pending, left);
+        }
+    }
+}
