@@ -46,7 +46,7 @@ const PLACES: u64 = 1024;
 
 // Work, in about instructions: to empty a word of slots, and an entry in it; to look at a slot; to carry an entry; to look
 // into one of the places where a copy can be.
-const WIPE_WORK: u64 = 15;
+const WIPE_WORK: u64 = 16;
 const ENTRY_WORK: u64 = 10;
 const LOOK_WORK: u64 = 60;
 const CARRY_WORK: u64 = 300;

@@ -71,6 +71,9 @@ pub fn read<M: Machine>(
         bolted_only,
         missed: false,
     };
+    if !first && reader.is_idle(table) {
+        cursor = slots;
+    }
     // Made for the first block that has changes: most passes have none.
     let mut taken = None;
     while cursor < slots {

@@ -355,7 +355,7 @@ fn find<'s, 'm>(
 /// Takes the table's marks of a block and gives them to every reader; how many words had some.
 fn share_out(slots: &mut [ReaderSlot<'_>; READERS], table: &Table<'_>, block: u64) -> u64 {
     let mut words = 0;
-    table.changed().take(block, |word, marks| {
+    let _ = table.changed().take(block, |word, marks| {
         words += 1;
         for reader in slots.iter_mut().filter(|reader| reader.owner.is_some()) {
             reader.add(word, marks);
@@ -510,6 +510,14 @@ impl<'m> InUse<'_, 'm> {
         });
     }
 
+    /// Whether a later pass would find nothing anywhere: no mark of the reader's own, none that is not shared out, and
+    /// nothing that hardware could still set. As [`Self::may_have_changes`] it may miss what comes at this moment.
+    pub(super) fn is_idle(&self, table: &Table<'_>) -> bool {
+        let slots = self.readers.slots.lock();
+        let reader = slots.readers.get(self.slot);
+        slots.round.left == 0 && table.is_quiet() && reader.is_some_and(|reader| reader.count == 0)
+    }
+
     /// Whether a block may hold changes for the reader. May miss what comes at this moment; the verdict at
     /// the end of a pass does not.
     pub(super) fn may_have_changes(&self, table: &Table<'_>, block: u64) -> bool {
@@ -570,7 +578,7 @@ impl<'m> InUse<'_, 'm> {
                 taken.add(word, marks);
             }
         }
-        table.changed().take(block, |number, marks| {
+        let _ = table.changed().take(block, |number, marks| {
             taken.shared_out += 1;
             if !alone {
                 for other in others.iter_mut().flatten() {

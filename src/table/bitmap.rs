@@ -134,22 +134,22 @@ impl<'t> Mark<'t> {
         self.leaf.set() && self.summary.set()
     }
 
-    /// Clears it, where whoever clears is the only one who may set it (the holder of the slot).
+    /// Clears it, where whoever clears is the only one who may set it (the holder of the slot); how many blocks more have
+    /// marks now than before, or fewer: none, or one.
     ///
     /// The summary bit is cleared when the word has become empty; the word is looked at again afterwards,
     /// since another slot's mark may have come in between and found the summary still set.
     ///
     /// Inlined: a call would have every way through a hypercall save registers for it.
     #[inline(always)]
-    pub fn clear(self) {
+    pub fn clear(self) -> i64 {
         if !self.leaf.clear() {
-            return;
+            return 0;
         }
-        self.summary.clear();
+        let emptied = self.summary.clear();
         fence(Ordering::SeqCst);
-        if self.leaf.word.load(Ordering::Relaxed) != 0 {
-            self.summary.set();
-        }
+        let filled = self.leaf.word.load(Ordering::Relaxed) != 0 && self.summary.set();
+        i64::from(filled) - i64::from(emptied)
     }
 }
 
@@ -265,14 +265,15 @@ impl<'m> Marks<'m> {
             .map_or(0, |leaf| leaf.load(Ordering::Relaxed))
     }
 
-    /// Takes the marks of a block away: gives each word that had some to `taken`, lowest first.
+    /// Takes the marks of a block away: gives each word that had some to `taken`, lowest first. Whether it had any, or may
+    /// have had.
     #[inline]
-    pub fn take(&self, block: u64, mut taken: impl FnMut(u64, u64)) {
+    pub fn take(&self, block: u64, mut taken: impl FnMut(u64, u64)) -> bool {
         let Some(summary) = self.summary.get(index(block)) else {
-            return;
+            return false;
         };
         if summary.load(Ordering::Relaxed) == 0 {
-            return;
+            return false;
         }
         let words = summary.swap(0, Ordering::Relaxed);
         // The swaps of the leaf words must not be done before the summary is clear.
@@ -288,12 +289,13 @@ impl<'m> Marks<'m> {
             }
         }
         fence(Ordering::Acquire);
+        words != 0
     }
 
     /// Clears a slot's mark.
     pub fn clear(&self, slot: u64) {
         if let Some(mark) = self.at(slot) {
-            mark.clear();
+            let _ = mark.clear();
         }
     }
 

@@ -115,6 +115,10 @@ pub struct Table<'m> {
     interest: AtomicU64,
     /// Not zero: some block may have marks in `changed`.
     touched: AtomicU64,
+    /// How many blocks have marks in `unsettled`. Counted after the mark is set and after it is cleared, by whoever did: it
+    /// may be one too many, or wrap below zero for a moment, and is zero only if there are none but those that are being
+    /// set, before their entries are published.
+    unsettled_blocks: AtomicU64,
     /// Log2 of the base page size of the VRMA's entries; 0 while there are none.
     vrma: AtomicU64,
 }
@@ -131,6 +135,7 @@ impl<'m> Table<'m> {
             arrays,
             interest: AtomicU64::new(0),
             touched: AtomicU64::new(0),
+            unsettled_blocks: AtomicU64::new(0),
             vrma: AtomicU64::new(0),
         }
     }
@@ -281,7 +286,7 @@ impl<'m> Table<'m> {
     /// table's marks, which said what was carried over, become marks of changes, of which there are none.
     pub(super) fn succeed(&self, old: &Table<'_>) {
         for block in self.changed().blocks() {
-            self.changed().take(block, |_, _| {});
+            let _ = self.changed().take(block, |_, _| {});
         }
         self.touched.store(0, Ordering::Relaxed);
         self.vrma
@@ -296,10 +301,25 @@ impl<'m> Table<'m> {
         self.interest.load(Ordering::Relaxed) != 0
     }
 
-    /// Notes that a block has marks of changes that had none.
+    /// Notes that a block has marks of changes that had none. An exchange, as the taker's is one: of two exchanges one reads
+    /// the other, so neither's value is lost (a plain store beside one is for C11, but loom does not know it).
     #[inline(always)]
     pub(super) fn touch(&self) {
-        self.touched.store(1, Ordering::Release);
+        self.touched.fetch_or(1, Ordering::Release);
+    }
+
+    /// Whether there is nothing that a pass could come by: no mark of a change that is not taken, and no entry in which
+    /// hardware could still set R or C. May miss what comes at this moment.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.touched.load(Ordering::Relaxed) | self.unsettled_blocks.load(Ordering::Relaxed) == 0
+    }
+
+    /// Counts blocks that have marks in `unsettled` now and had none, or the other way round.
+    #[inline(always)]
+    pub(super) fn count_unsettled(&self, more: i64) {
+        self.unsettled_blocks
+            .fetch_add(more.cast_unsigned(), Ordering::Relaxed);
     }
 
     /// Whether any slot may have been marked since this was last asked: if not, no block need be looked at.

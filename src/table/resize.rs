@@ -178,8 +178,10 @@ impl Rehash<'_, '_> {
 /// order it had; how many entries there were. A slot that is not occupied is zero already.
 pub(crate) fn wipe(table: &Table<'_>, word: u64) -> u64 {
     if word.is_multiple_of(WORD) {
-        table.changed().take(word / WORD, |_, _| {});
-        table.unsettled().take(word / WORD, |_, _| {});
+        let _ = table.changed().take(word / WORD, |_, _| {});
+        if table.unsettled().take(word / WORD, |_, _| {}) {
+            table.count_unsettled(-1);
+        }
     }
     let occupied = table.occupied().word(word);
     if occupied == 0 {

@@ -201,10 +201,13 @@ impl<'t> Slot<'t> {
     fn settle(self, was: View, view: GuestR, usable: bool) -> View {
         let due = usable && !view.is_settled();
         if due != was.is_unsettled() {
-            if due {
-                self.unsettled().set();
+            let blocks = if due {
+                i64::from(self.unsettled().set())
             } else {
-                self.unsettled().clear();
+                self.unsettled().clear()
+            };
+            if blocks != 0 {
+                self.table.count_unsettled(blocks);
             }
         }
         View::new(view, due)
