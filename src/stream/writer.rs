@@ -123,14 +123,13 @@ impl Writer {
             if self.valid != 0 {
                 match self.entries(machine, table, regions, buffer, &mut consumed, &mut budget) {
                     Ok(0) => break None,
-                    Ok(_) => self.share_out(table, readers, from, &mut budget),
+                    Ok(_) => {}
                     Err(bad) => break Some(bad),
                 }
             } else if self.invalid != 0 {
                 if !self.invalidate(machine, table, &mut budget) {
                     break None;
                 }
-                self.share_out(table, readers, from, &mut budget);
             } else {
                 let Some(at) = buffer.dword(consumed) else {
                     break None;
@@ -151,6 +150,10 @@ impl Writer {
                 }
                 (self.index, self.valid, self.invalid) = (index, valid, invalid);
                 consumed += RECORD_HEADER;
+                continue;
+            }
+            if table.is_read() {
+                self.share_out(table, readers, from, &mut budget);
             }
         };
         if self.is_inside_invalid_run() {
@@ -162,6 +165,7 @@ impl Writer {
     }
 
     /// Gives the readers what was changed from slot `from` up to the next one.
+    #[inline(never)]
     fn share_out(&self, table: &Table<'_>, readers: &Readers<'_>, from: u64, budget: &mut Budget) {
         for block in from / BLOCK..self.index.div_ceil(BLOCK) {
             if table.changed().block(block) != 0 {

@@ -297,7 +297,7 @@ impl<'m> Table<'m> {
 
     /// Whether anyone reads, so that changes are to be marked.
     #[inline(always)]
-    pub(super) fn is_read(&self) -> bool {
+    pub(crate) fn is_read(&self) -> bool {
         self.interest.load(Ordering::Relaxed) != 0
     }
 

@@ -14,6 +14,11 @@
 //! * A valid slot whose bit in `unsettled` is clear has every R and C that hardware may set in its guest view
 //!   already.
 //! * A slot that is not occupied is zero in both dwords: no stale real address is left to be read.
+//! * Whether a slot is in `unsettled` stands in its guest view, too, in a bit that no guest has: whoever holds the slot
+//!   need not look at the bitmap, which is for those who scan.
+//! * A modification ends in a [`slot::Changed`], which is to be noted before the call returns.
+//!
+//! The arrays themselves are [`crate::arch::arrays`]: a slot's number is checked once for all of them.
 //!
 //! Which test fails when an ordering is broken stands in `tests/interleavings/src/lib.rs`.
 

@@ -14,7 +14,8 @@
 //! A [`Stale`] owes a `tlbie` and can do nothing but be flushed; only a [`Flushed`] has final R and C, so C is
 //! cleared there alone. R may be cleared in an entry that hardware goes on using, by a store of its byte
 //! ([`Locked::clear_r`]): what comes of that is an [`Unreferenced`], which can do nothing but be flushed
-//! either. There is no way round.
+//! either. There is no way round. Each way to an entry or a free slot, but that of an entry given back as it was, ends in
+//! a [`Changed`], which is to be noted for the readers.
 //!
 //! # Orderings (DESIGN section 5)
 //! * Publish: `occupied` claimed; `unsettled` if due; guest view; dword 1; `eieio`; dword 0; `ptesync`.
