@@ -25,7 +25,7 @@ pub struct Levels<'m> {
 
 /// The arrays of one area.
 ///
-/// Invariant: `slots` is at most `hpt.len()`, which is a multiple of [`GROUP`], and every array has an element for each of
+/// Invariant: `slots` is at most `hpt.len()`, which is a multiple of a PTEG's eight, and every array has an element for each of
 /// as many slots.
 #[derive(Debug)]
 pub struct Arrays<'m> {

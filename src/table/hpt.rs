@@ -271,7 +271,7 @@ impl<'m> Table<'m> {
     /// before is visible by now or its dword 0 is locked.
     ///
     /// The full barrier is one half of a store-buffering pair; the other is between the store that locks (or
-    /// publishes) an entry and the load of `interest` in [`Self::note_change`].
+    /// publishes) an entry and the load of `interest` before a [`Changed`](super::slot::Changed) is noted.
     pub fn announce_reader(&self) {
         self.interest.fetch_add(1, Ordering::Relaxed);
         fence(Ordering::SeqCst);

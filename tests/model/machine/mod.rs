@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::common::stream::{Header, Image, Record, apply, decode, differences, encode, said};
 use crate::common::world::{AGENT, BUFFER_SIZE, CLIENT, CLIENT_MEMORY, Store, World};
-use crate::entry::{BLOCK, BOLTED, Page, SLOTS, page};
+use crate::entry::{BLOCK, BOLTED, C, Page, R, SLOTS, page};
 use crate::ops::Op;
 use crate::written::Stream;
 use realhpt::hcall::abi::{self, OpenFlags, ReadFlags, Status};
@@ -19,6 +19,15 @@ struct Entry {
     v: u64,
     r: u64,
     usable: bool,
+}
+
+impl Entry {
+    /// Whether hardware could still set an R or C that is not known: not if both are set, or R is and no key may write.
+    fn may_tell(&self) -> bool {
+        let pp = self.r >> 63 << 2 | self.r & 3;
+        let read_only = [0b011, 0b110, 0b111].contains(&pp);
+        self.usable && (self.r & R == 0 || self.r & C == 0 && !read_only)
+    }
 }
 
 /// What a reader ought to know.
@@ -486,15 +495,20 @@ impl Model {
             [""; 0]
         );
         // Both views of the table say the same of each slot: what is occupied, valid, settled.
+        let engine = self.world.client().table();
+        let mut quiet = true;
         for slot in 0..SLOTS {
             let entry = self.entries.get(&slot);
-            let engine = self.world.client().table();
             assert_eq!(engine.occupied().contains(slot), entry.is_some());
+            let unsettled = entry.is_some_and(Entry::may_tell);
+            assert_eq!(engine.unsettled().contains(slot), unsettled);
+            quiet &= !unsettled;
             let (dword0, dword1) = self.world.real(slot);
             match entry {
                 None => assert_eq!((dword0, dword1), (0, 0)),
                 Some(entry) => assert_eq!(dword0 & 0x61, if entry.usable { 1 } else { 0x20 }),
             }
         }
+        assert_eq!(engine.is_quiet(), quiet);
     }
 }
