@@ -11,7 +11,7 @@
 //!
 //! # Which test fails when an ordering is broken
 //! Each line was broken in the code once, as it says, and the test failed. `o::` is `tests/orderings`, `h::` is
-//! `tests/hostile`, the others are modules here. Numbers are those of DESIGN section 5.
+//! `tests/hostile`, `m` is `tests/model`'s `calls_and_readers_do_as_the_model`, the others are modules here. Numbers are those of DESIGN section 5.
 //!
 //! | ordering | broken | fails |
 //! |---|---|---|
@@ -33,6 +33,8 @@
 //! | 3 put back | what did not fit is dropped; two calls on one handle | `readers::a_full_buffer_in_the_middle_of_a_word`, `readers::a_handle_is_used_by_one_call_at_a_time` |
 //! | 3 first pass | changes behind the cursor are dropped | `readers::a_first_pass_in_pieces_beside_changes` |
 //! | 3 first pass | `kept` is not moved before entries are read | `readers::first_pass_beside_another_reader` |
+//! | 3 idle | a pass looks at nothing although a block is touched | `o::block::eight_pages_are_removed_with_one_sequence` and others |
+//! | 3 idle | a block that becomes unsettled, or stops being so, is not counted; the guest view does not say that its slot is | `m` |
 //! | 4 copy | no second look; either barrier left out | `slots::read_against_remove_and_enter` |
 //! | 4 copy | tried for ever | `o::locks` does not end |
 //! | 5 several locks | waits while it holds others | `slots::bulk_removals_with_crossed_slots` |
