@@ -8,7 +8,8 @@
 //! look that comes after the mark is taken, too.
 
 use super::Budget;
-use super::readers::{InUse, Taken};
+use super::readers::InUse;
+use super::taken::Taken;
 use crate::table::Table;
 use crate::table::bitmap::{BLOCK, WORD, ones};
 

@@ -18,6 +18,7 @@ mod marks;
 pub mod reader;
 pub mod readers;
 pub mod record;
+mod taken;
 pub mod writer;
 
 pub use readers::Readers;

@@ -12,8 +12,9 @@
 //!   back before the call returns: a guest cannot hold a reader, and nothing is lost.
 
 use super::Budget;
-use super::readers::{InUse, Taken};
+use super::readers::InUse;
 use super::record::Encoder;
+use super::taken::Taken;
 use crate::arch::Machine;
 use crate::arch::arrays::Run;
 use crate::hcall::abi::ReadFlags;

@@ -16,11 +16,12 @@
 //! * `count` is the number of a reader's marks: kept up to date, never counted over the table.
 
 use super::marks::{OwnMarks, below};
+use super::taken::{Taken, Within};
 use crate::addr::Lpid;
 use crate::arch::arrays::Levels;
 use crate::hcall::abi::OpenFlags;
 use crate::sync::{AtomicU64, Mutex, Ordering};
-use crate::table::bitmap::{BLOCK, WORD, above, index, ones};
+use crate::table::bitmap::{BLOCK, WORD, index, ones};
 use crate::table::{READERS, Table, Tables};
 
 /// The reader slots of one table.
@@ -648,77 +649,6 @@ impl<'m> InUse<'_, 'm> {
             clean,
             pending,
         }
-    }
-}
-
-/// A part of a block.
-#[derive(Clone, Copy, Debug)]
-struct Within {
-    cursor: u64,
-    end: u64,
-}
-
-impl Within {
-    /// The bits of word number `word` that are in it.
-    #[inline(always)]
-    fn of(self, word: u64) -> u64 {
-        if self.cursor.is_multiple_of(BLOCK) && self.end.is_multiple_of(BLOCK) {
-            return !0;
-        }
-        !below(word, self.cursor) & below(word, self.end)
-    }
-}
-
-/// Marks of a block that were taken. One is used for block after block: nothing is cleared but what says which words count.
-#[derive(Debug)]
-pub(super) struct Taken {
-    /// The number of the block's first word.
-    first: u64,
-    /// Words of the block that have some, a bit for each.
-    pub(super) words: u64,
-    /// The marks of those words.
-    marks: [u64; index(WORD)],
-    /// How many words of marks were shared out on the way.
-    pub(super) shared_out: u64,
-}
-
-impl Taken {
-    /// No marks.
-    pub(super) const fn new() -> Self {
-        Self {
-            first: 0,
-            words: 0,
-            marks: [0; index(WORD)],
-            shared_out: 0,
-        }
-    }
-
-    fn begin(&mut self, block: u64) {
-        (self.first, self.words, self.shared_out) = (block * WORD, 0, 0);
-    }
-
-    /// Adds marks of word `word` of the block.
-    #[inline(always)]
-    fn add(&mut self, word: u64, marks: u64) {
-        if let Some(of_word) = self.marks.get_mut(index(word)) {
-            let had = if self.words >> word & 1 == 0 {
-                0
-            } else {
-                *of_word
-            };
-            *of_word = had | marks;
-            self.words |= 1 << word;
-        }
-    }
-
-    /// The words that have marks of slots from `cursor` on: their numbers, and those marks.
-    #[inline(always)]
-    pub(super) fn from(&self, cursor: u64) -> impl Iterator<Item = (u64, u64)> {
-        let first = cursor.saturating_sub(self.first * WORD);
-        ones(self.words & above(first / WORD)).filter_map(move |word| {
-            let marks = self.marks.get(index(word))? & above(first.saturating_sub(word * WORD));
-            (marks != 0).then_some((self.first + word, marks))
-        })
     }
 }
 
