@@ -225,8 +225,9 @@ pub(crate) fn move_about(bench: &mut Bench<'_>) -> Outcome {
     let (mut last, mut moves) = (processor()?, 0);
     let mut random = Random(0x30_7e5);
     let mut give_up_the_turn = || {
-        // Turns of the same length would bring the same CPU back each time.
-        let until = timebase() + random.below(3 * TICKS_PER_MS);
+        // Each CPU takes the next vCPU in a row, so two of them share an even number between them always in the same way,
+        // as long as they are done in the same order. Turns of up to a slice and a half change that order.
+        let until = timebase() + random.below(15 * TICKS_PER_MS);
         while timebase() < until {}
         hcall::confer(u64::MAX).must("confer")
     };
