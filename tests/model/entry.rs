@@ -66,3 +66,23 @@ pub(crate) fn entered(v: u64, r: u64, format: Format) -> Option<(u64, u64, bool)
     };
     Some((v & kept | 1, r & !(1 << 62), usable))
 }
+
+/// Dwords 1 of entries whose pages are in memory, outside it, at its ends, and where they do not fit.
+pub(crate) const PLACES: [u64; 16] = [
+    0x1000,
+    0x2000,
+    0x1_1000,
+    0x2_7000,
+    0xff_8000,
+    0x100_0000,
+    0x103_8000,
+    0x0fff_1000,
+    0x1000_0000,
+    0x1_0000_0000,
+    0x1_0000_1000,
+    0x1_0001_0000,
+    0x400_0000_3000,
+    0x70_0000_0000,
+    0x0800_0000_0000_0000,
+    0x0fff_ffff_ffff_f000,
+];

@@ -2,7 +2,7 @@
 
 use crate::common::stream::Record;
 use crate::common::world::BUFFER_SIZE;
-use crate::entry::{ANDCOND, AVPN, BOLTED, C, EXACT, R, READ_4, SLOTS};
+use crate::entry::{ANDCOND, AVPN, BOLTED, C, EXACT, PLACES, R, READ_4, SLOTS};
 use crate::ops::{Op, With};
 use proptest::collection::vec;
 use proptest::prelude::{any, prop_oneof};
@@ -38,24 +38,7 @@ pub(crate) fn entry() -> impl Strategy<Value = (u64, u64)> {
             .chain([1 << 63, 3 << 62, 1 << 56])
             .collect::<Vec<_>>(),
     );
-    let place = select(vec![
-        0x1000,
-        0x2000,
-        0x1_1000,
-        0x2_7000,
-        0xff_8000,
-        0x100_0000,
-        0x103_8000,
-        0x0fff_1000,
-        0x1000_0000,
-        0x1_0000_0000,
-        0x1_0000_1000,
-        0x1_0001_0000,
-        0x400_0000_3000,
-        0x70_0000_0000,
-        0x0800_0000_0000_0000,
-        0x0fff_ffff_ffff_f000,
-    ]);
+    let place = select(PLACES.to_vec());
     let low_r = any::<u64>().prop_map(|bits| bits & 0xf000_0000_0000_0fff);
     (avpn, low, odd_v, place, low_r)
         .prop_map(|(avpn, low, odd, place, low_r)| (avpn | low | odd, place | low_r))

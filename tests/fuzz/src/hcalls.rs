@@ -4,7 +4,7 @@
 use crate::bytes::{Bytes, empty_store};
 use crate::common::stream::Record;
 use crate::common::world::BUFFER_SIZE;
-use crate::entry::{ANDCOND, AVPN, BOLTED, C, EXACT, FORMATS, R, READ_4, SLOTS};
+use crate::entry::{ANDCOND, AVPN, BOLTED, C, EXACT, FORMATS, PLACES, R, READ_4, SLOTS};
 use crate::machine::Model;
 use crate::ops::{Op, With};
 
@@ -218,26 +218,8 @@ fn entry(bytes: &mut Bytes<'_>) -> (u64, u64) {
     };
     let r = match bytes.u8() {
         choice @ 0..0xe0 => {
-            let place = [
-                0x1000,
-                0x2000,
-                0x1_1000,
-                0x2_7000,
-                0xff_8000,
-                0x100_0000,
-                0x103_8000,
-                0x0fff_1000,
-                0x1000_0000,
-                0x1_0000_0000,
-                0x1_0000_1000,
-                0x1_0001_0000,
-                0x400_0000_3000,
-                0x70_0000_0000,
-                0x0800_0000_0000_0000,
-                0x0fff_ffff_ffff_f000,
-            ];
             let low = u64::from(bytes.u16());
-            place[usize::from(choice & 0xf)] | (low >> 12) << 60 | low & 0xfff
+            PLACES[usize::from(choice & 0xf)] | (low >> 12) << 60 | low & 0xfff
         }
         _ => bytes.u64(),
     };
