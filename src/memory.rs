@@ -51,6 +51,24 @@ impl Region {
         self.size
     }
 
+    /// How much further up it lies than the guest sees it, modulo 2^64.
+    #[inline(always)]
+    #[must_use]
+    pub const fn skew(&self) -> u64 {
+        self.host.raw().wrapping_sub(self.guest.raw())
+    }
+
+    /// The offsets below this are those at which a page of `bytes`, a power of two, may begin: it lies wholly inside, and
+    /// is whole pages away from where the guest sees it. A page begins at a multiple of its size in the guest's addresses.
+    #[must_use]
+    pub const fn reach(&self, bytes: u64) -> u64 {
+        if self.skew() & (bytes - 1) == 0 {
+            (self.size + 1).saturating_sub(bytes)
+        } else {
+            0
+        }
+    }
+
     /// The offset of `at` in the region, if it lies inside.
     #[inline(always)]
     const fn offset(&self, at: GuestReal) -> Option<u64> {
@@ -139,8 +157,7 @@ impl Regions {
     pub fn page(&self, page: GuestReal, bytes: u64) -> Backing {
         for region in &self.list {
             if let Some(offset) = region.offset(page) {
-                let skew = region.host.raw().wrapping_sub(region.guest.raw());
-                if region.size - offset < bytes || skew & (bytes - 1) != 0 {
+                if region.size - offset < bytes || region.skew() & (bytes - 1) != 0 {
                     return Backing::Misfit;
                 }
                 return Backing::Memory(HostReal::new(region.host.raw() + offset));
@@ -185,26 +202,15 @@ impl GuestBuffer {
         self.host
     }
 
-    /// The places of the two doublewords of an entry at byte `offset`, a multiple of 8, if they lie inside.
+    /// All of it, to be read from the front.
     #[inline]
     #[must_use]
-    pub fn entry(&self, offset: u64) -> Option<(HostReal, HostReal)> {
-        self.entries(offset).next()
-    }
-
-    /// The places of the entries from byte `offset`, a multiple of 8, on, as long as they lie inside.
-    #[inline]
-    pub fn entries(&self, offset: u64) -> impl Iterator<Item = (HostReal, HostReal)> {
-        let bytes = if offset & 7 == 0 {
-            self.bytes.saturating_sub(offset)
-        } else {
-            0
-        };
-        let first = self.host.raw() + offset.min(self.bytes);
-        (0..bytes / 16).map(move |number| {
-            let at = first + number * 16;
-            (HostReal::new(at), HostReal::new(at + 8))
-        })
+    pub const fn unread(&self) -> Unread {
+        let at = self.host.raw();
+        Unread {
+            at,
+            end: at + self.bytes / 8 * 8,
+        }
     }
 
     /// The place of the doubleword at byte `offset`, a multiple of 8, if it lies inside.
@@ -217,6 +223,95 @@ impl GuestBuffer {
             }
             _ => None,
         }
+    }
+}
+
+/// What of a buffer is still to be read: whole doublewords.
+///
+/// Invariant: `at` and `end` are 8-byte aligned addresses in the buffer or its end, and `at <= end`.
+#[derive(Clone, Copy, Debug)]
+pub struct Unread {
+    at: u64,
+    end: u64,
+}
+
+impl Unread {
+    /// How many bytes there are.
+    #[inline(always)]
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        self.end - self.at
+    }
+
+    /// The place of the next doubleword, which is read with that.
+    #[inline(always)]
+    #[must_use]
+    pub const fn dword(&mut self) -> Option<HostReal> {
+        if self.bytes() < 8 {
+            return None;
+        }
+        let at = self.at;
+        self.at += 8;
+        Some(HostReal::new(at))
+    }
+
+    /// The next `count` entries of two doublewords, which are read with that; fewer if there are not as many.
+    #[inline(always)]
+    #[must_use]
+    pub const fn entries(&mut self, count: u64) -> Entries {
+        let whole = self.bytes() / 16;
+        let at = self.at;
+        self.at += 16 * if count < whole { count } else { whole };
+        Entries { at, end: self.at }
+    }
+}
+
+/// The places of entries in a buffer, one after the other: of both doublewords of each.
+#[derive(Clone, Debug)]
+pub struct Entries {
+    at: u64,
+    end: u64,
+}
+
+impl Entries {
+    /// How many there are.
+    #[inline(always)]
+    #[must_use]
+    pub const fn left(&self) -> u64 {
+        (self.end - self.at) / 16
+    }
+}
+
+impl Entries {
+    /// Each of them with an element of `others`, as many as there are of both.
+    ///
+    /// How many that is, is found out here, so that the way through them looks at one end only.
+    #[inline(always)]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the lesser is an array's length"
+    )]
+    pub fn with<T>(self, others: &mut [T]) -> impl Iterator<Item = (&mut T, [HostReal; 2])> {
+        let count = self.left().min(others.len() as u64) as usize;
+        let others = others.get_mut(..count).unwrap_or_default();
+        others.iter_mut().enumerate().map(move |(number, other)| {
+            let at = self.at + 16 * number as u64;
+            (other, [HostReal::new(at), HostReal::new(at + 8)])
+        })
+    }
+}
+
+impl Iterator for Entries {
+    type Item = [HostReal; 2];
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Self::Item> {
+        let at = self.at;
+        if at == self.end {
+            return None;
+        }
+        self.at = at + 16;
+        Some([HostReal::new(at), HostReal::new(at + 8)])
     }
 }
 
@@ -284,6 +379,21 @@ mod tests {
         assert_eq!(buffer.dword(16), None, "four bytes are left");
         assert_eq!(buffer.dword(u64::MAX), None);
         assert_eq!(buffer.dword(4), None);
+    }
+
+    #[test]
+    fn a_buffer_is_read_from_the_front_in_whole_entries() {
+        let buffer = regions()
+            .claim(GuestReal::new(16), 8 + 3 * 16 + 12)
+            .unwrap();
+        let mut unread = buffer.unread();
+        assert_eq!(unread.dword(), Some(HostReal::new(0x4001_0010)));
+        let two: std::vec::Vec<_> = unread.entries(2).map(|[at, _]| at.raw()).collect();
+        assert_eq!(two, [0x4001_0018, 0x4001_0028]);
+        assert_eq!(unread.entries(2).left(), 1, "there is no more");
+        assert_eq!(unread.entries(2).left(), 0);
+        assert_eq!(unread.dword(), Some(HostReal::new(0x4001_0048)));
+        assert_eq!(unread.dword(), None, "four bytes are left");
     }
 
     #[test]

@@ -136,9 +136,12 @@ impl<'m> Arrays<'m> {
         let hpt = unsafe { self.hpt.get_unchecked(slots.clone()) };
         // SAFETY: there are as many of these.
         let view = unsafe { self.view.get_unchecked(slots) };
+        // SAFETY: and a word of bits for them.
+        let occupied = unsafe { element(self.occupied, word) };
         Some(WordSlots {
             hpt: hpt.first_chunk()?,
             view: view.first_chunk()?,
+            occupied,
         })
     }
 
@@ -165,7 +168,7 @@ pub struct Place<'t> {
 
 /// A run of bits that are set in a word.
 ///
-/// Invariant: `bit + length` is at most 64. Only [`Run::first`] makes one, of bits that a word has.
+/// Invariant: `bit` is below 64, `length` is not zero, `bit + length` is at most 64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
     bit: u64,
@@ -198,6 +201,41 @@ impl Run {
         Some((run, rest))
     }
 
+    /// The run of `length` bits from `bit` on; none if that is no run of a word.
+    ///
+    /// ```
+    /// use realhpt::arch::arrays::Run;
+    /// assert_eq!(Run::new(60, 4).map(Run::mask), Some(0xf << 60));
+    /// assert!(Run::new(60, 5).is_none() && Run::new(3, 0).is_none());
+    /// ```
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(bit: u64, length: u64) -> Option<Self> {
+        if bit < WORD && length != 0 && length <= WORD - bit {
+            Some(Self { bit, length })
+        } else {
+            None
+        }
+    }
+
+    /// Its first `length` bits; none if it has not as many, or for none.
+    #[inline(always)]
+    #[must_use]
+    pub const fn start(self, length: u64) -> Option<Self> {
+        if length != 0 && length <= self.length {
+            Some(Self { length, ..self })
+        } else {
+            None
+        }
+    }
+
+    /// Its bits.
+    #[inline(always)]
+    #[must_use]
+    pub const fn mask(self) -> u64 {
+        !0 >> ((WORD - self.length) % WORD) << (self.bit % WORD)
+    }
+
     /// Its first bit.
     #[inline(always)]
     #[must_use]
@@ -213,14 +251,22 @@ impl Run {
     }
 }
 
-/// What the 64 slots of a word have in the HPT and in the guest view.
+/// What the 64 slots of a word have in the HPT and in the guest view, and their bits of `occupied`.
 #[derive(Clone, Copy, Debug)]
 pub struct WordSlots<'t> {
     hpt: &'t [[BeDword; 2]; 64],
     view: &'t [AtomicU64; 64],
+    occupied: &'t AtomicU64,
 }
 
 impl<'t> WordSlots<'t> {
+    /// Their bits of `occupied`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn occupied(self) -> &'t AtomicU64 {
+        self.occupied
+    }
+
     /// Those of a run, one slot after the other.
     #[inline(always)]
     pub fn run(self, run: Run) -> impl Iterator<Item = (&'t [BeDword; 2], &'t AtomicU64)> {
@@ -234,17 +280,16 @@ impl<'t> WordSlots<'t> {
         hpt.iter().zip(view)
     }
 
-    /// That of slot `bit`, modulo 64: dword 1, and the guest view.
+    /// Those of slot `bit`, modulo 64.
     #[inline(always)]
     #[must_use]
     #[expect(
         clippy::indexing_slicing,
         reason = "six bits make an index of 64 slots"
     )]
-    pub const fn dword1_and_view(self, bit: u64) -> (&'t BeDword, &'t AtomicU64) {
+    pub const fn slot(self, bit: u64) -> (&'t [BeDword; 2], &'t AtomicU64) {
         let at = (bit % WORD) as usize;
-        let [_, dword1] = &self.hpt[at];
-        (dword1, &self.view[at])
+        (&self.hpt[at], &self.view[at])
     }
 }
 
@@ -396,7 +441,8 @@ mod tests {
         let run: Vec<_> = slots.run(run).collect();
         assert_eq!(run.len(), 4);
         assert!(core::ptr::eq(run[3].0, &hpt[191]) && core::ptr::eq(run[0].1, &view[188]));
-        assert!(core::ptr::eq(slots.dword1_and_view(63).0, &hpt[191][1]));
+        assert!(core::ptr::eq(slots.slot(63).0, &hpt[191]));
+        assert!(core::ptr::eq(slots.occupied(), &leaf[2]));
         assert!(arrays.word(3).is_none(), "eight slots are no word");
         let place = arrays.place(130).unwrap();
         assert!(core::ptr::eq(place.dword1(), &hpt[130][1]));

@@ -47,9 +47,9 @@ pub(super) fn page_init<M: Machine>(call: &Call<'_, '_, M>) -> Status {
         let Some(source) = regions.claim(source, PAGE) else {
             return Status::Parameter;
         };
-        for (from, to) in source.entries(0).zip(page.entries(0)) {
-            machine.store(to.0, machine.load(from.0));
-            machine.store(to.1, machine.load(from.1));
+        let (mut source, mut page) = (source.unread(), page.unread());
+        while let (Some(from), Some(to)) = (source.dword(), page.dword()) {
+            machine.store(to, machine.load(from));
         }
     } else if flags.contains(Flags::ZERO_PAGE) {
         machine.zero(page.host(), page.bytes());

@@ -26,7 +26,7 @@ pub use writer::Writer;
 
 /// Work that one call may do, in units of about an instruction. A real-mode hypervisor holds off interrupts
 /// while it runs.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget(u64);
 
 impl Budget {
@@ -49,6 +49,16 @@ impl Budget {
     /// Whether there is none left.
     pub(crate) const fn is_spent(&self) -> bool {
         self.0 == 0
+    }
+
+    /// Spends `work`, if there is as much; whether there was.
+    #[inline(always)]
+    pub(crate) const fn afford(&mut self, work: u64) -> bool {
+        let enough = self.0 >= work;
+        if enough {
+            self.0 -= work;
+        }
+        enough
     }
 
     /// Spends `work`; whether there was any left before.

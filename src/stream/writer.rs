@@ -1,9 +1,9 @@
 //! Restoring a table: records from a guest's buffer, applied in pieces.
 //!
-//! A piece is up to [`PIECE`] entries of one record, or a part of its invalid run. The entries of a piece are
-//! read once into the writer's own memory, checked, and then applied whole: until the last of them has been
-//! found good nothing of the piece is done. The writer remembers its place in a record that is longer than
-//! the buffer.
+//! A piece is the entries of one record that are in the buffer and go into the 64 slots of one word, or as much of its invalid
+//! run. The entries of a piece are read once into the writer's own memory, checked, and then applied whole: until the last of
+//! them has been found good nothing of the piece is done. The writer remembers its place in a record that is longer than the
+//! buffer.
 //!
 //! The partition does not run meanwhile (its control sees to that), so only readers look at the table; the
 //! slot protocol holds for them as ever. What a piece overwrites or removes is flushed in one batch, and what it changes
@@ -17,32 +17,43 @@ use super::record::Header;
 use super::{Budget, Readers};
 use crate::arch::Machine;
 use crate::hcall::abi::{ENTRY, RECORD_HEADER};
-use crate::memory::{GuestBuffer, Regions};
-use crate::table::bitmap::{BLOCK, WORD, ones};
-use crate::table::hpte::{GuestR, GuestV, VALID};
-use crate::table::slot::{Entry, Slot, Stale};
+use crate::memory::{GuestBuffer, Regions, Unread};
+use crate::table::batch::{Batch, Occupied};
+use crate::table::bitmap::{BLOCK, WORD};
+use crate::table::ready::{Making, Piece, Room};
 use crate::table::{Table, tlb};
 
-/// The most entries that are applied as one. (Fewer under loom, whose threads have stacks of 32 KiB.)
-pub const PIECE: usize = if cfg!(loom) { 4 } else { 256 };
+// Work, in units of about two instructions: of a record's header, of a piece and of an entry, of a word of an invalid run; of a
+// record that is quickly done, beside its entries; to take entries away, and each of them; to give a block's changes to the readers.
+const HEADER_WORK: u64 = 15;
+const PIECE_WORK: u64 = 60;
+const ENTRY_WORK: u64 = 30;
+const WORD_WORK: u64 = 25;
+const RECORD_WORK: u64 = 75;
+const REMOVAL_WORK: u64 = 130;
+const REMOVE_WORK: u64 = 60;
+const SHARE_WORK: u64 = 100;
 
-/// Work of one entry and of one word of an invalid run, in about instructions.
-const ENTRY_WORK: u64 = 280;
-const REMOVE_WORK: u64 = 240;
-const WORD_WORK: u64 = 32;
-const PIECE_WORK: u64 = 220;
-/// Work of giving a block's changes to the readers.
-const SHARE_WORK: u64 = 80;
+// A call that has done nothing yet can do any piece.
+const _: () = assert!(
+    PIECE_WORK + REMOVAL_WORK + WORD * (ENTRY_WORK + REMOVE_WORK) < Budget::of_a_call().left()
+);
 
 /// The place in the stream, between two calls.
 #[derive(Debug)]
 pub struct Writer {
+    place: Place,
+    room: Room,
+}
+
+/// Where a stream stands.
+#[derive(Clone, Copy, Debug)]
+struct Place {
     /// The next slot.
     index: u64,
     /// Entries and then invalid slots that the record has left.
     valid: u64,
     invalid: u64,
-    piece: heapless::Vec<Entry, PIECE>,
 }
 
 /// What a write did.
@@ -79,31 +90,59 @@ impl Default for Writer {
     }
 }
 
+impl Place {
+    const START: Self = Self {
+        index: 0,
+        valid: 0,
+        invalid: 0,
+    };
+
+    /// The beginning of a record.
+    #[inline(always)]
+    const fn of(header: Header) -> Self {
+        Self {
+            index: header.index as u64,
+            valid: header.n_valid as u64,
+            invalid: header.n_invalid as u64,
+        }
+    }
+
+    /// Whether the record is one of a table with so many slots. An empty one past the end is none, too.
+    #[inline(always)]
+    const fn is_within(&self, slots: u64) -> bool {
+        self.index < slots && self.index + self.valid + self.invalid <= slots
+    }
+
+    /// Whether a call ended, or begins, between the entries of a record and the end of its invalid run.
+    const fn is_inside_invalid_run(&self) -> bool {
+        self.valid == 0 && self.invalid != 0
+    }
+}
+
 impl Writer {
     /// A writer at the start of a stream.
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            index: 0,
-            valid: 0,
-            invalid: 0,
-            piece: heapless::Vec::new(),
+            place: Place::START,
+            room: Room::new(),
         }
     }
 
     /// Begins a new stream.
-    pub fn restart(&mut self) {
-        (self.index, self.valid, self.invalid) = (0, 0, 0);
-        self.piece.clear();
+    pub const fn restart(&mut self) {
+        self.place = Place::START;
     }
 
     /// Whether the stream stands inside a record.
     #[must_use]
     pub const fn is_inside_record(&self) -> bool {
-        self.valid != 0 || self.invalid != 0
+        self.place.valid != 0 || self.place.invalid != 0
     }
 
     /// Applies what is in the buffer, as much of it as one call may.
+    ///
+    /// All of it in one function: what it needs again and again stays in registers, from record to record.
     pub fn write<M: Machine>(
         &mut self,
         machine: &M,
@@ -112,195 +151,258 @@ impl Writer {
         regions: &Regions,
         buffer: GuestBuffer,
     ) -> Written {
+        let making = Making::new(table, regions);
         let mut budget = Budget::of_a_call();
-        let mut consumed = if self.is_inside_invalid_run() {
-            RECORD_HEADER
-        } else {
-            0
+        let room = &mut self.room;
+        let mut stand = Stand {
+            place: self.place,
+            unread: buffer.unread(),
+            overwrites: false,
         };
+        if stand.place.is_inside_invalid_run() {
+            // What stood for it has been read.
+            let _ = stand.unread.dword();
+        }
         let refused = loop {
-            let from = self.index;
-            if self.valid != 0 {
-                match self.entries(machine, table, regions, buffer, &mut consumed, &mut budget) {
-                    Ok(0) => break None,
-                    Ok(_) => {}
-                    Err(bad) => break Some(bad),
-                }
-            } else if self.invalid != 0 {
-                if !self.invalidate(machine, table, &mut budget) {
-                    break None;
-                }
+            // What is overwritten is seldom followed by what is quickly done.
+            let quickly = if stand.place.valid == 0 && !stand.overwrites {
+                quick(machine, &making, room, &mut stand, &mut budget)
             } else {
-                let Some(at) = buffer.dword(consumed) else {
-                    break None;
-                };
-                if !budget.spend(WORD_WORK) {
-                    break None;
+                Step::Waits
+            };
+            let step = match quickly {
+                Step::Waits => step(machine, &making, room, &mut stand, &mut budget),
+                changed => Ok(changed),
+            };
+            match step {
+                Ok(Step::Done) => {}
+                Ok(Step::Changed(block)) => {
+                    let _ = budget.spend(share_out(table, readers, block));
                 }
-                let header = Header::from_dword(machine.load(at));
-                let (index, valid, invalid) = (
-                    u64::from(header.index),
-                    u64::from(header.n_valid),
-                    u64::from(header.n_invalid),
-                );
-                // An empty record past the end is one that leaves the table, too.
-                if index >= table.order().slots() || index + valid + invalid > table.order().slots()
-                {
-                    break Some(BadPiece::Range(index));
-                }
-                (self.index, self.valid, self.invalid) = (index, valid, invalid);
-                consumed += RECORD_HEADER;
-                continue;
-            }
-            if table.is_read() {
-                self.share_out(table, readers, from, &mut budget);
+                Ok(Step::Waits) => break None,
+                Err(bad) => break Some(bad),
             }
         };
-        if self.is_inside_invalid_run() {
+        let Stand { place, unread, .. } = stand;
+        self.place = place;
+        let mut consumed = buffer.unread().bytes() - unread.bytes();
+        if place.is_inside_invalid_run() {
             // There is work left, so there must be something to come again with: the doubleword before the
             // run counts as consumed when the run is done.
             consumed -= RECORD_HEADER;
         }
         Written { consumed, refused }
     }
+}
 
-    /// Gives the readers what was changed from slot `from` up to the next one.
-    #[inline(never)]
-    fn share_out(&self, table: &Table<'_>, readers: &Readers<'_>, from: u64, budget: &mut Budget) {
-        for block in from / BLOCK..self.index.div_ceil(BLOCK) {
-            if table.changed().block(block) != 0 {
-                readers.share_out_block(table, block);
-                let _ = budget.spend(SHARE_WORK);
-            }
-        }
-    }
+/// Where a stream stands, and what of the buffer is not applied.
+#[derive(Clone, Copy, Debug)]
+struct Stand {
+    place: Place,
+    unread: Unread,
+    /// There were entries where the last ones were put, or invalid slots.
+    overwrites: bool,
+}
 
-    /// Whether a call ended, or begins, between the entries of a record and the end of its invalid run.
-    const fn is_inside_invalid_run(&self) -> bool {
-        self.valid == 0 && self.invalid != 0
-    }
+/// What was done of a stream.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// Something, of which nobody is to be told.
+    Done,
+    /// Something in this block, of which readers are to be told.
+    Changed(u64),
+    /// Nothing: the next piece waits for a call with more work, or for more of the stream.
+    Waits,
+}
 
-    /// Applies one piece of entries; how many, 0 if the buffer or the work of a call is at its end.
-    fn entries<M: Machine>(
-        &mut self,
-        machine: &M,
-        table: &Table<'_>,
-        regions: &Regions,
-        buffer: GuestBuffer,
-        consumed: &mut u64,
-        budget: &mut Budget,
-    ) -> Result<u64, BadPiece> {
-        self.piece.clear();
-        let limit = self.valid.min(PIECE as u64);
-        for number in 0..limit {
-            let at = *consumed + number * ENTRY;
-            let Some((dword0, dword1)) = buffer.entry(at) else {
-                break;
-            };
-            let overwrites = table.occupied().contains(self.index + number);
-            let work = if overwrites {
-                ENTRY_WORK + REMOVE_WORK
-            } else {
-                ENTRY_WORK
-            };
-            if !budget.spend(work) {
-                break;
-            }
-            let (v, r) = (machine.load(dword0), machine.load(dword1));
-            let entry = check(v, r, regions).ok_or(BadPiece::Entry(self.index + number))?;
-            if self.piece.push(entry).is_err() {
-                break;
-            }
+impl Step {
+    /// What was done in the block of slot `slot`.
+    #[inline(always)]
+    const fn of(is_read: bool, slot: u64) -> Self {
+        if is_read {
+            Self::Changed(slot / BLOCK)
+        } else {
+            Self::Done
         }
-        let count = self.piece.len() as u64;
-        let _ = budget.spend(PIECE_WORK);
-        remove(machine, table, self.index..self.index + count);
-        let slots = self.index..self.index + count;
-        let places = slots.clone().map(|slot| table.slot_at(slot));
-        for (place, &entry) in places.zip(&self.piece) {
-            // The slot was emptied and the partition does not run: the claim succeeds.
-            if let Some(claimed) = place.and_then(|place| place.claim()) {
-                let slot = claimed.place(machine, entry);
-                table.note_restored(slot.ptex(), &entry);
-            }
-        }
-        machine.ptesync();
-        for slot in slots.filter_map(|slot| table.slot_at(slot)) {
-            slot.changed().note();
-        }
-        *consumed += count * ENTRY;
-        self.index += count;
-        self.valid -= count;
-        Ok(count)
-    }
-
-    /// Applies a part of the invalid run; whether there was work left to do it with.
-    fn invalidate<M: Machine>(
-        &mut self,
-        machine: &M,
-        table: &Table<'_>,
-        budget: &mut Budget,
-    ) -> bool {
-        let word = self.index / WORD;
-        let end = ((word + 1) * WORD).min(self.index + self.invalid);
-        let within = |slot: u64| self.index <= slot && slot < end;
-        let occupied = ones(table.occupied().word(word))
-            .filter(|bit| within(word * WORD + bit))
-            .count();
-        if !budget.spend(WORD_WORK + occupied as u64 * REMOVE_WORK) {
-            return false;
-        }
-        if occupied != 0 {
-            remove(machine, table, self.index..end);
-        }
-        self.invalid -= end - self.index;
-        self.index = end;
-        true
     }
 }
 
-/// An entry of a stream, if it is one that can be entered.
-#[inline]
-fn check(v: u64, r: u64, regions: &Regions) -> Option<Entry> {
-    if v & VALID == 0 {
-        return None;
-    }
-    Entry::checked(GuestV::entered(v), GuestR::entered(r), regions)
-}
-
-/// The slots of a range that are occupied.
-fn occupied<'a>(
-    table: &'a Table<'_>,
-    slots: core::ops::Range<u64>,
-) -> impl Iterator<Item = Slot<'a>> + 'a {
-    (slots.start / WORD..slots.end.div_ceil(WORD)).flat_map(move |word| {
-        let slots = slots.clone();
-        let all = ones(table.occupied().word(word)).map(move |bit| word * WORD + bit);
-        all.filter(move |slot| slots.contains(slot))
-            .filter_map(|slot| table.slot_at(slot))
-    })
-}
-
-/// Empties the slots: at most [`PIECE`] entries, flushed in one batch.
-fn remove<M: Machine>(machine: &M, table: &Table<'_>, slots: core::ops::Range<u64>) {
-    let mut batch: heapless::Vec<Stale<'_>, PIECE> = heapless::Vec::new();
-    for slot in occupied(table, slots) {
-        let Some(locked) = slot.lock() else {
-            continue;
+/// Applies the next piece, or takes up the next record.
+fn step<M: Machine>(
+    machine: &M,
+    making: &Making<'_>,
+    room: &mut Room,
+    Stand {
+        place,
+        unread,
+        overwrites,
+    }: &mut Stand,
+    budget: &mut Budget,
+) -> Result<Step, BadPiece> {
+    let table = making.table();
+    let first = place.index;
+    if place.valid != 0 {
+        let whole = unread.bytes() / ENTRY;
+        let Some(batch) = Batch::new(table, first, place.valid.min(whole)) else {
+            return Ok(Step::Waits);
         };
-        if !locked.is_valid() {
-            locked.remove_absent().1.note();
+        let (count, occupied) = (batch.count(), batch.occupied());
+        let work = PIECE_WORK + count * ENTRY_WORK + removal_work(occupied);
+        if !budget.afford(work) {
+            return Ok(Step::Waits);
+        }
+        let mut rest = *unread;
+        let piece = making
+            .gather(machine, room, first, rest.entries(count))
+            .map_err(BadPiece::Entry)?;
+        if !occupied.is_empty() {
+            let _ = remove(machine, occupied);
+        }
+        // The slots were emptied and nobody else makes entries: the claim succeeds.
+        let Some(claimed) = batch.claim() else {
+            return Ok(Step::Waits);
+        };
+        *unread = rest;
+        place.index += count;
+        place.valid -= count;
+        let is_read = claimed.place(machine, piece).note();
+        *overwrites = !occupied.is_empty();
+        return Ok(Step::of(is_read, first));
+    }
+    if let Some(batch) = Batch::new(table, first, place.invalid) {
+        let (count, occupied) = (batch.count(), batch.occupied());
+        if !budget.afford(WORD_WORK + removal_work(occupied)) {
+            return Ok(Step::Waits);
+        }
+        place.index += count;
+        place.invalid -= count;
+        let is_read = if occupied.is_empty() {
+            false
+        } else {
+            *overwrites = true;
+            remove(machine, occupied)
+        };
+        return Ok(Step::of(is_read, first));
+    }
+    if !budget.afford(HEADER_WORK) {
+        return Ok(Step::Waits);
+    }
+    let mut rest = *unread;
+    let Some(at) = rest.dword() else {
+        return Ok(Step::Waits);
+    };
+    let record = Place::of(Header::from_dword(machine.load(at)));
+    if !record.is_within(table.order().slots()) {
+        return Err(BadPiece::Range(record.index));
+    }
+    (*place, *unread) = (record, rest);
+    Ok(Step::Done)
+}
+
+/// Applies records as long as they are quickly done: the entries are of one word, whose slots are all free up to the end of the
+/// record or of the word, and each entry is as nearly all are. Most of what a table is restored from is like that.
+///
+/// It ends between pieces: at one that waits, or that has to be done with more care; or after one that readers are to be told of.
+#[inline(never)]
+fn quick<M: Machine>(
+    machine: &M,
+    making: &Making<'_>,
+    room: &mut Room,
+    stand: &mut Stand,
+    budget: &mut Budget,
+) -> Step {
+    let table = making.table();
+    let slots = table.order().slots();
+    let mut left = *budget;
+    let (mut place, mut unread) = (stand.place, stand.unread);
+    let step = loop {
+        if let Some(run) = Batch::new(table, place.index, place.invalid) {
+            if !run.occupied().is_empty() || !left.afford(WORD_WORK) {
+                break Step::Waits;
+            }
+            place.index += run.count();
+            place.invalid -= run.count();
             continue;
         }
-        if let Err(stale) = batch.push(locked.invalidate()) {
-            // A range longer than a piece: flush what is full by itself.
-            let flushed = tlb::flush_one(machine, table.lpid(), stale);
-            flushed.remove().1.note();
+        let mut rest = unread;
+        let Some(at) = rest.dword() else {
+            break Step::Waits;
+        };
+        let record = Place::of(Header::from_dword(machine.load(at)));
+        let work = RECORD_WORK + record.valid * ENTRY_WORK;
+        let Some(run) = Batch::new(table, record.index, record.valid + record.invalid) else {
+            break Step::Waits;
+        };
+        // None, too, for a record without entries, and for one with more of them than the word has slots.
+        let Some(batch) = run.start(record.valid) else {
+            break Step::Waits;
+        };
+        if !record.is_within(slots)
+            || !run.occupied().is_empty()
+            || rest.bytes() < record.valid * ENTRY
+            || left.left() < work
+        {
+            break Step::Waits;
         }
+        let mut entries = rest.entries(record.valid);
+        let is_read = if record.valid == 1 {
+            let dwords = entries.next().map(|at| at.map(|at| machine.load(at)));
+            let Some(entry) = dwords.and_then(|dwords| making.usual(dwords)) else {
+                break Step::Waits;
+            };
+            let Some(claimed) = batch.claim() else {
+                break Step::Waits;
+            };
+            let piece = Piece::of_one(&entry, record.index);
+            claimed.place(machine, piece).note()
+        } else {
+            let Some(piece) = making.gather_usual(machine, room, record.index, entries) else {
+                break Step::Waits;
+            };
+            let Some(claimed) = batch.claim() else {
+                break Step::Waits;
+            };
+            claimed.place(machine, piece).note()
+        };
+        let _ = left.afford(work);
+        unread = rest;
+        place = Place {
+            index: record.index + run.count(),
+            valid: 0,
+            invalid: record.valid + record.invalid - run.count(),
+        };
+        if is_read {
+            break Step::of(is_read, record.index);
+        }
+    };
+    *budget = left;
+    (stand.place, stand.unread) = (place, unread);
+    step
+}
+
+/// Gives the readers what was changed in a block; what that takes.
+#[inline(never)]
+fn share_out(table: &Table<'_>, readers: &Readers<'_>, block: u64) -> u64 {
+    if table.changed().block(block) == 0 {
+        return 0;
     }
-    if !batch.is_empty() {
-        tlb::flush(machine, table.lpid(), &mut batch, |flushed| {
-            flushed.remove().1.note();
-        });
+    readers.share_out_block(table, block);
+    SHARE_WORK
+}
+
+/// What it takes to empty these slots.
+#[inline(always)]
+const fn removal_work(occupied: Occupied<'_>) -> u64 {
+    if occupied.is_empty() {
+        0
+    } else {
+        REMOVAL_WORK + occupied.count() * REMOVE_WORK
     }
+}
+
+/// Empties the slots, flushed in one batch; whether anyone reads.
+#[inline(never)]
+fn remove<M: Machine>(machine: &M, occupied: Occupied<'_>) -> bool {
+    let flushed = tlb::flush_batch(machine, occupied.lpid(), occupied.invalidate());
+    flushed.remove().note()
 }

@@ -83,6 +83,19 @@ impl<'t> Bit<'t> {
         claimed
     }
 
+    /// The same for the bits `bits` of a word, where nobody else sets any: whether they were all clear. If not, all are left as
+    /// they were.
+    #[inline(always)]
+    #[must_use]
+    pub(super) fn claim_all(word: &AtomicU64, bits: u64) -> bool {
+        let found = word.fetch_or(bits, Ordering::Relaxed) & bits;
+        fence(Ordering::Acquire);
+        if found != 0 {
+            word.fetch_and(!(bits & !found), Ordering::Release);
+        }
+        found == 0
+    }
+
     /// Clears it, after everything its owner did to the slot.
     #[inline(always)]
     pub fn release(self) {
@@ -102,7 +115,7 @@ impl<'t> Bit<'t> {
     }
 }
 
-/// The mark of one slot: its bit, and the summary's bit of its word.
+/// The mark of one slot, or the marks of several of one word: the bits, and the summary's bit of their word.
 #[derive(Clone, Copy, Debug)]
 pub struct Mark<'t> {
     leaf: Bit<'t>,
@@ -128,6 +141,7 @@ impl<'t> Mark<'t> {
     }
 
     /// Sets it, after the change it is about is visible; whether its block had none before.
+    /// Of several, all at once.
     #[inline(always)]
     pub fn set(self) -> bool {
         fence(Ordering::Release);
@@ -225,6 +239,21 @@ impl<'m> Marks<'m> {
         let leaf = self.leaf.get(index(slot / WORD))?;
         let summary = self.summary.get(index(slot / BLOCK))?;
         Some(Mark::new((leaf, summary), slot))
+    }
+
+    /// The marks of some slots of word `word`; none beyond the end.
+    #[inline(always)]
+    #[must_use]
+    pub(super) fn some(&self, word: u64, slots: u64) -> Option<Mark<'m>> {
+        let leaf = self.leaf.get(index(word))?;
+        let summary = self.summary.get(index(word / WORD))?;
+        Some(Mark {
+            leaf: Bit {
+                word: leaf,
+                bit: slots,
+            },
+            summary: Bit::new(summary, word),
+        })
     }
 
     /// Sets a slot's mark.

@@ -109,7 +109,7 @@ impl Segment {
 #[must_use]
 pub const fn is_vrma(v: GuestV) -> bool {
     // AVPN without its offset in the segment is B and VSID.
-    v.raw() & !0xff_ffff == 1 << hpte::B_SHIFT | Segment::VRMA_VSID << 24
+    v.raw() >> 24 == 1 << (hpte::B_SHIFT - 24) | Segment::VRMA_VSID
 }
 
 /// Whether an entry may be one of those, as far as a dword 0 of the table shows it: B may stand elsewhere.

@@ -3,7 +3,7 @@
 //! [`Table`] is an area of memory (`area`) with an LPID, a format and an [`Order`]. The order of a
 //! table that is in use never changes.
 
-use super::bitmap::{Bitmap, Marks, index, ones};
+use super::bitmap::{Bitmap, Mark, Marks, index, ones};
 use super::block::vrma_offset;
 use super::hash::is_vrma;
 use super::hpte::{
@@ -249,21 +249,41 @@ impl<'m> Table<'m> {
             .store(shift.map_or(0, u64::from), Ordering::Relaxed);
     }
 
-    /// Notes an entry that was restored: the first one of the VRMA says with which page size guest real mode
-    /// is translated. 16G pages cannot be a VRMA's.
+    /// Log2 of the base page size that guest real mode is translated with, if this entry, which is restored, is one of the
+    /// VRMA's: the first one says so. 16G pages cannot be a VRMA's.
     ///
     /// With KVM any entry with the VRMA's VSID does. A guest may enter such ones, too: here only one counts that
     /// translates real mode: it stands where hardware finds it, and has the page that its address names, with
     /// memory behind it.
-    #[inline]
-    pub fn note_restored(&self, ptex: Ptex, entry: &Entry) {
-        if is_vrma(entry.v)
+    #[must_use]
+    pub(super) fn restored_vrma_shift(&self, ptex: Ptex, entry: &Entry) -> Option<u32> {
+        let shift = entry.size.base_shift();
+        let translates = is_vrma(entry.v)
             && self.vrma_shift().is_none()
             && entry.page.is_some()
-            && entry.size.base_shift() <= 24
-            && entry.r.page(entry.size).raw() == vrma_offset(entry.v, entry.size, ptex)
-        {
-            self.set_vrma_shift(Some(entry.size.base_shift()));
+            && shift <= 24
+            && entry.r.page(entry.size).raw() == vrma_offset(entry.v, entry.size, ptex);
+        translates.then_some(shift)
+    }
+
+    /// Has slots of a word be in `unsettled`, which are not.
+    #[inline(always)]
+    pub(super) fn unsettle(&self, word: u64, slots: u64) {
+        let mark = (slots != 0).then(|| self.unsettled().some(word, slots));
+        if mark.flatten().is_some_and(Mark::set) {
+            self.count_unsettled(1);
+        }
+    }
+
+    /// Has slots of a word, which are in `unsettled`, be there no more.
+    #[inline(always)]
+    pub(super) fn settle(&self, word: u64, slots: u64) {
+        if slots == 0 {
+            return;
+        }
+        let blocks = self.unsettled().some(word, slots).map_or(0, Mark::clear);
+        if blocks != 0 {
+            self.count_unsettled(blocks);
         }
     }
 
@@ -386,7 +406,7 @@ impl<'m> Table<'m> {
         };
         let mut news = 0;
         for bit in ones(slots) {
-            let (dword1, view) = entries.dword1_and_view(bit);
+            let ([_, dword1], view) = entries.slot(bit);
             let real = RealR::read(dword1.load(Ordering::Relaxed));
             let view = View::read(view.load(Ordering::Relaxed));
             if real.rc().is_news_to(view.guest()) {

@@ -28,6 +28,8 @@ pub const HVLOCK: u64 = 0x40;
 pub const COMPARED: u64 = !0x7f;
 /// Dword 0: the segment size B, two bits.
 pub const B_SHIFT: u32 = 62;
+/// Dword 0: the bit of B that is set in its reserved values alone.
+pub const B_RESERVED: u64 = 1 << 63;
 
 /// Dword 1: the high bit of the three protection bits.
 pub const PP0: u64 = 1 << 63;
@@ -112,6 +114,45 @@ pub enum PageSize {
 }
 
 impl PageSize {
+    /// How many there are.
+    pub const COUNT: usize = Self::NONE as usize;
+    /// The number after the last one's.
+    const NONE: u8 = 7;
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::K4,
+        Self::K64InK4,
+        Self::M16InK4,
+        Self::K64,
+        Self::M16InK64,
+        Self::M16,
+        Self::G16,
+    ];
+
+    /// The page sizes of an entry by their number in [`Self::ALL`]; [`Self::COUNT`] if the encoding is not one.
+    #[inline(always)]
+    #[must_use]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "nine bits make an index of 512 encodings"
+    )]
+    pub(super) const fn number(dword0: u64, dword1: u64) -> usize {
+        const NUMBERS: [u8; 512] = {
+            let encodings = PageSize::encodings();
+            let mut numbers = [PageSize::NONE; 512];
+            let mut at = 0;
+            while at < 512 {
+                if let Some(size) = encodings[at] {
+                    numbers[at] = size as u8;
+                }
+                at += 1;
+            }
+            numbers
+        };
+        // Three bits, as the compiler is to know: whoever has a place for each number needs no check.
+        NUMBERS[Self::encoding(dword0, dword1)] as usize & 7
+    }
+
     /// The page sizes of an entry; none if the encoding is not one.
     #[inline(always)]
     #[must_use]
@@ -520,11 +561,15 @@ impl Format {
                 dword0: !0,
                 b: 0,
                 view: !TS,
+                usual_v: !(HVLOCK | ABSENT),
+                usual_r: !(WIMG | TS),
             },
             Self::V3_0 => Layout {
                 dword0: V3_0_DWORD0,
                 b: B,
                 view: !TS,
+                usual_v: V3_0_DWORD0 & !(HVLOCK | ABSENT),
+                usual_r: !(WIMG | TS | B >> B_UP),
             },
         }
     }
@@ -540,6 +585,10 @@ pub struct Layout {
     b: u64,
     /// What a guest knows of its view. The same in all formats; a mask that is at hand takes one instruction.
     view: u64,
+    /// What the table has of a dword 0 that a guest gives with VALID, and of a dword 1 with the host's real page, if the
+    /// entry is made for hardware to use.
+    usual_v: u64,
+    usual_r: u64,
 }
 
 impl Layout {
@@ -577,6 +626,22 @@ impl Layout {
     #[must_use]
     pub(super) const fn guest_r(self, view: View) -> GuestR {
         GuestR(view.0 & self.view)
+    }
+
+    /// The dword 0 that stands for a guest's raw one, which has VALID, if hardware is to use the entry. As
+    /// [`Self::real_v`], with all masks in one.
+    #[inline(always)]
+    #[must_use]
+    pub(super) const fn usual_v(self, v: u64) -> RealV {
+        RealV(v & self.usual_v)
+    }
+
+    /// The dword 1 of that entry, from the guest's raw one with the host's page in the place of the guest's. As
+    /// [`GuestR::real`].
+    #[inline(always)]
+    #[must_use]
+    pub(super) const fn usual_r(self, v: u64, r: u64) -> RealR {
+        RealR(r & self.usual_r | M | (v & self.b) >> B_UP)
     }
 
     #[inline(always)]

@@ -2,7 +2,8 @@
 //!
 //! Key types: [`Table`] owns the memory; [`hpte`] has the bits of an entry in both real formats and keeps
 //! the guest's dword 1 ([`hpte::GuestR`]) apart from hardware's ([`hpte::RealR`]); [`slot`] is the typestate
-//! through which alone an entry changes; [`tlb`] makes tlbie operands and batches; [`bitmap`] has the
+//! through which alone an entry changes, [`batch`] the same for the slots of a word at once, which [`ready`] makes entries for;
+//! [`tlb`] makes tlbie operands and batches; [`bitmap`] has the
 //! occupied, unsettled and changed bitmaps; [`hash`] finds the groups of an address, [`block`] the block of
 //! pages that an entry belongs to. [`Tables`] is the table in use and the spare one that [`resize`] fills.
 //!
@@ -23,11 +24,13 @@
 //! Which test fails when an ordering is broken stands in `tests/interleavings/src/lib.rs`.
 
 mod area;
+pub mod batch;
 pub mod bitmap;
 pub mod block;
 pub mod hash;
 pub mod hpt;
 pub mod hpte;
+pub mod ready;
 pub mod resize;
 pub mod search;
 pub mod slot;

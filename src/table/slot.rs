@@ -28,7 +28,8 @@
 use super::bitmap::{Bit, Mark, WORD};
 use super::block::Block;
 use super::hpt::Table;
-use super::hpte::{ABSENT, GuestR, GuestV, HVLOCK, PageSize, RealR, RealV, VALID, View};
+use super::hpte::{GuestR, GuestV, HVLOCK, PageSize, RealR, RealV, VALID, View};
+use super::ready;
 use super::tlb;
 use crate::addr::{HostReal, Ptex};
 use crate::arch::Machine;
@@ -277,17 +278,12 @@ impl<'t> Claimed<'t> {
     #[inline(always)]
     pub fn place<M: Machine>(self, machine: &M, entry: Entry) -> Slot<'t> {
         let Self(slot) = self;
-        let layout = slot.table.layout();
-        let (state, real) = match entry.page {
-            Some(page) => (VALID, entry.r.real(entry.v, entry.size, page, layout)),
-            None => (ABSENT, layout.absent_r(entry.v)),
-        };
+        let (v, r) = ready::real(&entry, slot.table.layout());
         let none = View::new(entry.r, false);
-        slot.set_view(slot.settle(none, entry.r, state == VALID));
-        slot.dword1().store(real.raw(), Ordering::Relaxed);
+        slot.set_view(slot.settle(none, entry.r, v.is_valid()));
+        slot.dword1().store(r.raw(), Ordering::Relaxed);
         machine.eieio();
-        slot.dword0()
-            .store(layout.real_v(entry.v, state).raw(), Ordering::Release);
+        slot.dword0().store(v.raw(), Ordering::Release);
         slot
     }
 
@@ -391,6 +387,18 @@ impl<'t> Locked<'t> {
             v,
             operand: tlb::operand(entry, real, slot.ptex()),
         }
+    }
+
+    /// Takes the entry away from hardware, if hardware may have used it. It stays locked, and owes a `tlbie` with this RB;
+    /// the batch that it is in sees to both.
+    #[inline]
+    #[must_use]
+    pub(super) fn invalidate_in_batch(self) -> Option<u64> {
+        if self.is_valid() {
+            return Some(self.invalidate().operand);
+        }
+        core::mem::forget(self);
+        None
     }
 
     /// Takes the entry away from hardware. It stays locked and owes a `tlbie`.

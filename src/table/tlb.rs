@@ -5,11 +5,13 @@
 //! `ptesync; tlbie ...; eieio; tlbsync; ptesync`; or with `tlbiel ...; ptesync` where [`Scope`] allows
 //! it. [`flush_live`] issues it for an entry that stays valid.
 
+use super::batch::{FlushedBatch, StaleBatch};
 use super::block::page_bits;
 use super::hpte::{B_SHIFT, GuestV, PageSize, RealR};
 use super::slot::{Changed, Flushed, Stale, Unreferenced};
 use crate::addr::{Lpid, Ptex};
 use crate::arch::Machine;
+use crate::sync::{Ordering, fence};
 
 /// What RB has for an entry of one page size.
 ///
@@ -144,6 +146,26 @@ pub fn flush<'t, const MAX: usize, M: Machine>(
     while let Some(stale) = batch.pop() {
         flushed(stale.flushed());
     }
+}
+
+/// The same for a batch that stays together; its R and C are nobody's concern any more. With nothing to flush it is the full
+/// barrier that a change needs before it is noted.
+pub fn flush_batch<'t, M: Machine>(
+    machine: &M,
+    scope: impl Into<Scope>,
+    batch: StaleBatch<'t>,
+) -> FlushedBatch<'t> {
+    if batch.operands().is_empty() {
+        fence(Ordering::SeqCst);
+        return batch.flushed();
+    }
+    let scope = scope.into();
+    machine.ptesync();
+    for &operand in batch.operands() {
+        scope.invalidate(machine, operand);
+    }
+    scope.wait(machine);
+    batch.flushed()
 }
 
 /// Flushes one stale entry.

@@ -9,7 +9,7 @@ use realhpt::hcall::abi::Status;
 use realhpt::table::Format;
 
 /// The most entries of one record that are applied as one.
-const PIECE: u64 = 256;
+const WORD: u64 = 64;
 
 /// Entries and headers that a call does in any case: its work is bounded, but not so tightly. An invalid run counts
 /// by the entries in it, and one for so many slots.
@@ -106,7 +106,7 @@ impl Stream {
         loop {
             if self.valid != 0 {
                 let whole = (bytes.len() as u64 - at) / 16;
-                let piece = self.valid.min(PIECE).min(whole);
+                let piece = self.valid.min(WORD - self.index % WORD).min(whole);
                 if piece == 0 {
                     break;
                 }

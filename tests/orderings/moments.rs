@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use crate::common::stream::{Record, encode};
 use crate::common::world::{CLIENT, CLIENT_HOST, CLIENT_WINDOW, Store, World, recording};
 use crate::{ABSENT, C, ENTRIES, FORMATS, HVLOCK, LPID, M, NOWHERE, R, VALID, enter};
 use realhpt::addr::{HostReal, Lpid};
@@ -160,6 +161,76 @@ fn an_entry_shows_itself_last() {
             state,
             [(Event::Eieio, 0, false), (Event::Ptesync, absent, false)]
         );
+    }
+}
+
+/// A run of a restore: one barrier stands for all of its entries, so each of them is looked at there.
+#[test]
+fn the_entries_of_a_restored_run_show_themselves_last() {
+    let v = 0x1234_5678_9a85;
+    for format in FORMATS {
+        let world = probed(format);
+        // The last one is absent. Runs of one and of several, over free slots, and over what they were before.
+        for (count, first) in [(5, 0x100), (5, 0x100), (1, 0x142), (1, 0x142)] {
+            let mut valid = vec![(v, 0xabc_1012 | R); count];
+            if count > 1 {
+                valid[count - 1] = (0x1234_5678_9a81, NOWHERE | M | 2);
+            }
+            let overwrites = world.client().table().occupied().contains(first);
+            let record = Record {
+                index: u32::try_from(first).unwrap(),
+                valid,
+                invalid: 1,
+            };
+            for slot in first..first + count as u64 {
+                let is_absent = count > 1 && slot == first + 4;
+                let seen = moments(world, slot, || {
+                    world.restore(CLIENT, &encode(std::slice::from_ref(&record)));
+                });
+                let made = seen
+                    .iter()
+                    .position(|moment| moment.event == Event::Eieio)
+                    .unwrap();
+                let (removal, publication) = seen.split_at(made);
+                let dword1 = if is_absent {
+                    0
+                } else {
+                    CLIENT_HOST + 0xabc_1012 + R
+                };
+                let before = Moment {
+                    event: Event::Eieio,
+                    dword0: 0,
+                    dword1,
+                    unsettled: !is_absent,
+                    occupied: true,
+                };
+                let after = Moment {
+                    event: Event::Ptesync,
+                    dword0: if is_absent {
+                        0x1234_5678_9a80 | ABSENT
+                    } else {
+                        v
+                    },
+                    ..before
+                };
+                assert_eq!(publication, [before, after], "{format:?}, slot {slot:#x}");
+                // What was there before: locked, and gone from hardware, at every step of the flush.
+                let overwrites = overwrites || slot != first;
+                assert_eq!(removal.is_empty(), !overwrites);
+                let stale = if is_absent {
+                    after.dword0 | HVLOCK
+                } else {
+                    v & !VALID | HVLOCK
+                };
+                for moment in removal {
+                    assert_eq!(
+                        (moment.dword0, moment.occupied),
+                        (stale, true),
+                        "{moment:x?}"
+                    );
+                }
+            }
+        }
     }
 }
 

@@ -29,6 +29,8 @@
 //! | 3 open | no full sync at the open | `readers::reader_opens_against_enter` and the others |
 //! | 3 open | no full sync in an absent entry's removal or change | `readers::reader_opens_against_remove_of_an_absent_entry`, `.._protect_of_an_absent_entry` |
 //! | 3 open | a reader does not wait for a lock | `readers::reader_opens_against_remove_of_an_absent_entry` |
+//! | 1, 3 restore | no release before the dwords 0 of a run; no `ptesync` after them | `readers::a_run_is_restored_beside_a_reader`, `readers::reader_opens_against_a_restore` |
+//! | 3 restore | no full sync when an absent entry goes | `readers::reader_opens_against_a_restore_over_an_absent_entry` |
 //! | 3 share out | one reader is not told; a word is taken without the readers' lock | `readers::two_readers_both_see_a_change` |
 //! | 3 put back | what did not fit is dropped; two calls on one handle | `readers::a_full_buffer_in_the_middle_of_a_word`, `readers::a_handle_is_used_by_one_call_at_a_time` |
 //! | 3 first pass | changes behind the cursor are dropped | `readers::a_first_pass_in_pieces_beside_changes` |

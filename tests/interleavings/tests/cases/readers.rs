@@ -3,7 +3,7 @@
 use loom::thread;
 use realhpt::hcall::abi::{H_CLEAR_MOD, H_CLEAR_REF, ReadFlags, Status};
 
-use crate::world::{BUFFER, ONE_ENTRY, SLOTS, World, absent, entry, explore, status};
+use crate::world::{BUFFER, ONE_ENTRY, SLOTS, World, absent, entry, explore, status, unused};
 
 /// A reader opens while a change is in flight: what it has read when nothing happens any more is the table.
 fn open_against(change: impl Fn(World) + Send + Sync + Copy + 'static, before: fn(World)) {
@@ -146,6 +146,80 @@ fn stream_against_remove_and_enter() {
         other.join().unwrap();
         world.passes(handle, 1, &mut copy);
         assert_eq!(copy[3], Some(new));
+    });
+}
+
+/// A restore beside a reader's first pass: each slot is shown as it was or as it is made, and in the end as it is made.
+fn restored_beside(preemptions: usize, made: &'static [(u64, u64)], before: Option<(u64, u64)>) {
+    explore(preemptions, move || {
+        let world = World::new();
+        if let Some(before) = before {
+            world.make(3, before);
+        }
+        let handle = world.open();
+        let writer = world.open_to_write();
+        let other = thread::spawn(move || world.write(writer, 3, made));
+        let mut copy = [None; SLOTS];
+        world.pass(handle, 1, &mut copy);
+        assert!(
+            [None, before, Some(made[0])].contains(&copy[3]),
+            "{copy:x?}"
+        );
+        other.join().unwrap();
+        world.passes(handle, 1, &mut copy);
+        assert_eq!(copy, world.table());
+        assert!(
+            made.iter()
+                .zip(&copy[3..])
+                .all(|(&made, &shown)| shown == Some(made))
+        );
+    });
+}
+
+#[test]
+fn an_entry_is_restored_beside_a_reader() {
+    static MADE: [(u64, u64); 1] = [entry(1)];
+    restored_beside(2, &MADE, None);
+    restored_beside(2, &MADE, Some(entry(2)));
+}
+
+#[test]
+fn a_run_is_restored_beside_a_reader() {
+    static MADE: [(u64, u64); 2] = [entry(1), unused(2)];
+    restored_beside(2, &MADE, None);
+    restored_beside(1, &MADE, Some(unused(3)));
+}
+
+#[test]
+fn reader_opens_against_a_restore() {
+    static MADE: [(u64, u64); 2] = [entry(1), entry(2)];
+    explore(2, || {
+        let world = World::new();
+        let writer = world.open_to_write();
+        let other = thread::spawn(move || world.write(writer, 3, &MADE));
+        let handle = world.open();
+        let mut copy = [None; SLOTS];
+        world.pass(handle, 1, &mut copy);
+        other.join().unwrap();
+        world.passes(handle, 1, &mut copy);
+        assert_eq!(copy, world.table());
+    });
+}
+
+/// Nothing is flushed for an absent entry, so nothing but a fence of its own stands before the look for readers.
+#[test]
+fn reader_opens_against_a_restore_over_an_absent_entry() {
+    explore(2, || {
+        let world = World::new();
+        world.make(3, absent());
+        let writer = world.open_to_write();
+        let other = thread::spawn(move || world.invalidate(writer, 3));
+        let handle = world.open();
+        let mut copy = [None; SLOTS];
+        world.pass(handle, 1, &mut copy);
+        other.join().unwrap();
+        world.passes(handle, 1, &mut copy);
+        assert_eq!(copy, world.table());
     });
 }
 

@@ -7,8 +7,8 @@ use loom::thread;
 use realhpt::addr::{GuestReal, HostReal, Lpid};
 use realhpt::arch::Machine;
 use realhpt::hcall::abi::{
-    self, Flags, H_ENTER, H_HPT_OPEN, H_HPT_READ, H_PROTECT, H_REMOVE, Privileges, ReadFlags,
-    ReportKind, Status,
+    self, Flags, H_ENTER, H_HPT_OPEN, H_HPT_READ, H_HPT_WRITE, H_PROTECT, H_REMOVE, OpenFlags,
+    Privileges, ReadFlags, ReportKind, Status,
 };
 use realhpt::hcall::{Frame, Platform, Seat, dispatch};
 use realhpt::lpar::{Description, Partition, System};
@@ -318,6 +318,38 @@ impl World {
         }
     }
 
+    /// Opens a stream to write the table, which the partition does not run on.
+    pub(crate) fn open_to_write(self) -> u64 {
+        let frame = self.call(H_HPT_OPEN, &[abi::LPAR_SELF, OpenFlags::WRITE.bits(), 0]);
+        assert_eq!(status(&frame), Status::Success);
+        frame.argument(0)
+    }
+
+    /// Writes these entries, for the slots from `index` on.
+    pub(crate) fn write(self, handle: u64, index: u64, entries: &[(u64, u64)]) {
+        self.write_record(handle, index << 32 | (entries.len() as u64) << 16, entries);
+    }
+
+    /// Writes that slot `index` is invalid.
+    pub(crate) fn invalidate(self, handle: u64, index: u64) {
+        self.write_record(handle, index << 32 | 1, &[]);
+    }
+
+    /// Writes a record from the buffer of thread 0, and the header of an empty one.
+    fn write_record(self, handle: u64, header: u64, entries: &[(u64, u64)]) {
+        let dwords = entries.iter().flat_map(|&(v, r)| [v, r]);
+        let mut bytes = 0;
+        for dword in core::iter::once(header).chain(dwords).chain([0]) {
+            self.0.machine.store(HostReal::new(bytes), dword);
+            bytes += 8;
+        }
+        let frame = self.call(H_HPT_WRITE, &[handle, 0, bytes]);
+        assert_eq!(
+            (status(&frame), frame.argument(0)),
+            (Status::Success, bytes)
+        );
+    }
+
     /// What is in the table now that nobody else runs.
     pub(crate) fn table(self) -> Image {
         core::array::from_fn(|slot| {
@@ -333,12 +365,12 @@ pub(crate) fn status(frame: &Frame) -> Status {
 
 /// A 4K entry with R and C set, so settled, of page `page`, in a group whose number has no bits that a larger
 /// table would look at: it stays where it is when the table is resized.
-pub(crate) fn entry(page: u64) -> (u64, u64) {
+pub(crate) const fn entry(page: u64) -> (u64, u64) {
     (page << 12 | 1, page << 12 | R | C | 0x10 | 2)
 }
 
 /// The same, neither referenced nor changed.
-pub(crate) fn unused(page: u64) -> (u64, u64) {
+pub(crate) const fn unused(page: u64) -> (u64, u64) {
     let (v, r) = entry(page);
     (v, r & !(R | C))
 }
