@@ -22,12 +22,14 @@ pub mod manifest;
 pub mod progress;
 pub mod replay;
 pub mod roundtrip;
+pub mod scale;
 pub mod session;
 pub mod setup;
 pub mod suite;
 pub mod tables;
 pub mod terminal;
 pub mod verdict;
+pub mod zeroed;
 
 use std::path::Path;
 
