@@ -6,6 +6,9 @@
 //! [`verdict`] for what that means; [`exchange`] carries tables in and out through the machine's memory; and
 //! [`tables`] reads, writes and compares them.
 //!
+//! [`scale`] needs no machine: it makes tables of the largest orders by the library alone, in memory that is only reserved
+//! ([`zeroed`]).
+//!
 //! It is a library so that the on-target tests (`tests/on_target.rs`) drive the same machine ([`suite`]).
 
 pub mod apt;

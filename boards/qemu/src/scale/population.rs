@@ -39,7 +39,8 @@ pub struct Populated {
 }
 
 impl Population {
-    /// It, in a table of so many slots (a power of two up to 2^42); none, if it would fill more than half of it.
+    /// It, in a table of so many slots (a power of two up to 2^42); none, if it would fill more than half of it,
+    /// or the table has not enough for one run.
     #[must_use]
     pub fn of(self, slots: u64) -> Option<Populated> {
         let (runs, length) = match self {
@@ -48,7 +49,8 @@ impl Population {
             Self::Runs(share) => (slots * share / 1_000_000 / WORD, WORD),
         };
         let stride = slots.checked_div(runs).unwrap_or(slots) / length * length;
-        (stride >= 2 * length).then_some(Populated {
+        let some = runs != 0 || self == Self::Empty;
+        (some && stride >= 2 * length).then_some(Populated {
             slots,
             runs,
             stride,
@@ -120,5 +122,6 @@ mod tests {
             assert!(free.iter().all(|&slot| !populated.contains(slot)));
         }
         assert!(Population::Single(1 << 14).of(1 << 14).is_none());
+        assert!(Population::Runs(1000).of(1 << 14).is_none());
     }
 }
