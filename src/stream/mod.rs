@@ -12,6 +12,23 @@
 //! * Nothing is taken before it is delivered; the end of a pass is said, not guessed.
 //! * Every call is bounded in work, whatever the order of the table, and goes on where the last one stopped.
 //! * A pass begun after the partition was paused is exact.
+//!
+//! # How it grows
+//! Calls to H_HPT_READ, counted with real tables of each order (`cargo run -- scale`; `boards/qemu/src/scale` has all of it, and
+//! what a wider index than the record's would take):
+//!
+//! | order | 24 | 30 | 36 | grows with |
+//! |---|---|---|---|---|
+//! | opening at slot 0; clean pass, all settled | 1 | 1 | 1 | nothing |
+//! | first pass, no entries | 6 | 365 | 23 302 | words of 64 slots; entries come to it |
+//! | first pass, 1 slot in 1000 valid, in runs of 64 | 8 | 459 | 29 360 | |
+//! | one change: the pass that tells it | 1 | 5 | 257 | summary words, 4096 a call |
+//! | one change: until a pass is clean | 2 | 17 | 1 025 | summary words, 1024 a call |
+//! | clean pass, one entry unsettled | 1 | 5 | 257 | summary words, 4096 a call |
+//!
+//! Bytes of memory a slot and the most that a call lays out (10 248 bytes) do not grow; order 36 is the largest that the
+//! record's index reaches, and one above is refused. Not bounded in work yet: an opening at a start index, which sets a summary
+//! word for each 4096 slots before it.
 
 pub(crate) mod follower;
 mod marks;

@@ -53,6 +53,11 @@ pub enum Command {
     /// Every answer is Linux's, or otherwise for a reason that is listed, or a difference. Exit status 0 means that
     /// there is no such difference.
     Sequence(Sequence),
+    /// Makes tables of orders that no machine here holds, by the library on this host, and shows how the stream grows.
+    ///
+    /// The memory of a table is reserved and only used where entries are. What is counted is the same on every run;
+    /// times are for information.
+    Scale(Scale),
     /// Fetches what the other commands and the tests need, if it is missing, and does no more.
     Setup,
 }
@@ -144,6 +149,18 @@ pub struct Bench {
     /// log2 of the size in bytes of the tables that are restored and read.
     #[arg(long, value_name = "N", default_value = "24", value_parser = clap::value_parser!(u32).range(18..=28))]
     pub order: u32,
+    /// Writes the rows to this file too, as a JSON array of objects.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// What `scale` takes.
+#[derive(Debug, Args)]
+pub struct Scale {
+    /// log2 of a table's size in bytes; may be given more than once.
+    #[arg(long, value_name = "N", default_values = ["18", "24", "30", "32", "34", "36", "37"],
+          value_parser = clap::value_parser!(u32).range(18..=46))]
+    pub order: Vec<u32>,
     /// Writes the rows to this file too, as a JSON array of objects.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

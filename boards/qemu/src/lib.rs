@@ -6,6 +6,9 @@
 //! [`verdict`] for what that means; [`exchange`] carries tables in and out through the machine's memory; and
 //! [`tables`] reads, writes and compares them.
 //!
+//! [`scale`] needs no machine: it makes tables of the largest orders by the library alone, in memory that is only reserved
+//! ([`zeroed`]).
+//!
 //! It is a library so that the on-target tests (`tests/on_target.rs`) drive the same machine ([`suite`]).
 
 pub mod apt;
@@ -22,12 +25,14 @@ pub mod manifest;
 pub mod progress;
 pub mod replay;
 pub mod roundtrip;
+pub mod scale;
 pub mod session;
 pub mod setup;
 pub mod suite;
 pub mod tables;
 pub mod terminal;
 pub mod verdict;
+pub mod zeroed;
 
 use std::path::Path;
 

@@ -11,8 +11,10 @@ use realhpt::arch::host::Recording;
 use realhpt::hcall::abi::Privileges;
 use realhpt::lpar::{Description, Partition, System};
 use realhpt::memory::{Region, Regions};
-use realhpt::sync::{AtomicU64, BeDword, Ordering};
+use realhpt::sync::Ordering;
 use realhpt::table::{Format, Memory, Order};
+
+use crate::zeroed::Zeroed;
 
 /// The partition that streams.
 pub const AGENT: u16 = 1;
@@ -118,7 +120,7 @@ impl Spec {
 }
 
 /// The zeroed memory of one table: the HPT, and what stands beside it.
-type Area = (Vec<BeDword>, Vec<AtomicU64>);
+type Area = (Zeroed, Zeroed);
 
 /// The zeroed memory of a partition's table: the order it begins with, and what there is for it.
 #[derive(Debug)]
@@ -130,32 +132,36 @@ struct TableMemory {
 }
 
 impl TableMemory {
-    /// None where no table has the order.
-    fn new(spec: &Spec) -> Option<Self> {
-        let order = Order::new(spec.order)?;
-        let largest = spec.max_order.map_or(Some(order), Order::new)?;
-        let area = |words: u64| {
-            let slots = 2 * largest.slots();
-            let hpt = (0..slots).map(|_| BeDword::new(0)).collect();
-            let beside = (0..words).map(|_| AtomicU64::new(0)).collect();
-            (hpt, beside)
+    fn new(spec: &Spec) -> Result<Self, String> {
+        let order = |order| Order::new(order).ok_or_else(|| format!("no table has order {order}"));
+        let (first, largest) = (
+            order(spec.order)?,
+            order(spec.max_order.unwrap_or(spec.order))?,
+        );
+        let area = |words: u64| -> Result<Area, String> {
+            let zeroed = |count| {
+                Zeroed::new(count).map_err(|error| {
+                    format!("no memory for a table of order {}: {error}", largest.raw())
+                })
+            };
+            Ok((zeroed(2 * largest.slots())?, zeroed(words)?))
         };
         let spare = spec
             .max_order
             .map(|_| area(Memory::words_beside_spare(largest)));
-        Some(Self {
-            order,
+        Ok(Self {
+            order: first,
             largest,
-            first: area(Memory::words_beside(largest)),
-            spare,
+            first: area(Memory::words_beside(largest))?,
+            spare: spare.transpose()?,
         })
     }
 
     fn memory(&self) -> Option<Memory<'_>> {
         let (hpt, beside) = &self.first;
-        let memory = Memory::new(self.largest, hpt, beside)?;
+        let memory = Memory::new(self.largest, hpt.dwords(), beside.words())?;
         let memory = match &self.spare {
-            Some((hpt, beside)) => memory.with_spare(hpt, beside)?,
+            Some((hpt, beside)) => memory.with_spare(hpt.dwords(), beside.words())?,
             None => memory,
         };
         memory.holding(self.order)
@@ -166,8 +172,8 @@ impl TableMemory {
 #[derive(Debug)]
 pub struct Store {
     specs: Vec<Spec>,
-    /// None where no table has the order.
-    memory: Vec<Option<TableMemory>>,
+    /// Why there is none, where there is none.
+    memory: Vec<Result<TableMemory, String>>,
 }
 
 impl Store {
@@ -193,11 +199,9 @@ impl Store {
                 .into_iter()
                 .flatten()
             {
-                hpt.iter()
-                    .for_each(|dword| dword.store(0, Ordering::Relaxed));
-                beside
-                    .iter()
-                    .for_each(|word| word.store(0, Ordering::Relaxed));
+                for word in hpt.words().iter().chain(beside.words()) {
+                    word.store(0, Ordering::Relaxed);
+                }
             }
         }
     }
@@ -221,10 +225,8 @@ impl Store {
     pub fn system<M: Machine>(&self, machine: M, format: Format) -> Result<System<'_, M>> {
         let mut system = System::new(machine);
         for (spec, memory) in self.specs.iter().zip(&self.memory) {
-            let memory = memory
-                .as_ref()
-                .and_then(TableMemory::memory)
-                .with_context(|| format!("no table has order {}", spec.order))?;
+            let memory = memory.as_ref().map_err(|why| anyhow!("{why}"))?;
+            let memory = memory.memory().context("its parts do not fit")?;
             system
                 .add(Partition::new(spec.description()?, format, memory))
                 .map_err(|_| anyhow!("partition {} is one too many", spec.lpid))?;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use realhpt_qemu::cli::{Cli, Command, Roundtrip};
 use realhpt_qemu::terminal::Terminal;
-use realhpt_qemu::{bench, boot, interrupt, replay, roundtrip, setup};
+use realhpt_qemu::{bench, boot, interrupt, replay, roundtrip, scale, setup};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
             Command::Bench(arguments) => bench::run(&terminal, &arguments),
             Command::Replay(arguments) => replay::command::replay(&terminal, &arguments),
             Command::Sequence(arguments) => replay::command::sequence(&terminal, &arguments),
+            Command::Scale(arguments) => scale::run(&terminal, &arguments),
             Command::Setup => setup::ensure(&terminal).map(|()| true),
         }
     };

@@ -87,7 +87,7 @@ impl<'s> Host<'s> {
     }
 
     /// A hypercall of a partition's.
-    fn call(&self, lpid: u16, regs: Frame) -> Result<Frame> {
+    pub(crate) fn call(&self, lpid: u16, regs: Frame) -> Result<Frame> {
         let mut frame = hcall::Frame { regs };
         let caller = self.partition(lpid)?;
         let seat = Seat::default();
@@ -96,7 +96,7 @@ impl<'s> Host<'s> {
     }
 
     /// A hypercall of the agent's: status and results.
-    fn agent(&self, token: u64, arguments: [u64; 3]) -> Result<(i64, [u64; 3])> {
+    pub(crate) fn agent(&self, token: u64, arguments: [u64; 3]) -> Result<(i64, [u64; 3])> {
         let [a, b, c] = arguments;
         let [status, a, b, c, ..] = self.call(AGENT, [token, a, b, c, 0, 0, 0, 0, 0, 0])?;
         Ok((status.cast_signed(), [a, b, c]))
