@@ -3,7 +3,7 @@
 use realhpt_pseries::{
     abi::{self, OpenFlags, ReadFlags, Status},
     exchange::{
-        bench::{CHUNK, SECTIONS, what},
+        bench::{CHANGED_PERMILLE, CHUNK, READERS, SECTIONS, what},
         phase, word,
     },
     hcall,
@@ -18,7 +18,7 @@ const STANDSTILL: u64 = 1 << 12;
 /// Sections of a table, counted from its first.
 pub(super) const WHOLE: usize = 0;
 const CHANGES: usize = 1;
-const EMPTY: usize = 2;
+const EMPTY: usize = CHANGES + CHANGED_PERMILLE.len();
 
 impl Job {
     /// Everything about one table.
@@ -35,16 +35,42 @@ impl Job {
         };
         self.row(what::BESIDE, table, beside)?;
 
+        let clean = ReadFlags::END_OF_PASS | ReadFlags::CLEAN;
         let reader = hcall::hpt_open(self.target, OpenFlags::empty(), 0)?.handle;
         self.read(what::FIRST_PASS, table, reader, ReadFlags::END_OF_PASS)?;
-        let clean = ReadFlags::END_OF_PASS | ReadFlags::CLEAN;
         self.read(what::CLEAN_PASS, table, reader, clean)?;
-        let _ = self.section(self.target, changes)?;
-        self.read(what::CHANGED_PASS, table, reader, ReadFlags::END_OF_PASS)?;
+        for (what, changes) in (what::CHANGED_PASS..).zip(changes..empty) {
+            let _ = self.section(self.target, changes)?;
+            self.read(what, table, reader, ReadFlags::END_OF_PASS)?;
+        }
         hcall::hpt_close(reader)?;
+        self.readers(table, empty - 1)?;
 
         self.write(what::OVERWRITE, table, whole)?;
         self.write(what::INVALIDATE, table, empty)
+    }
+
+    /// Passes of all the readers that a table may have, one after the other.
+    fn readers(&mut self, table: u64, changes: usize) -> Result<(), Trouble> {
+        let mut readers = [0; READERS];
+        for reader in &mut readers {
+            *reader = hcall::hpt_open(self.target, OpenFlags::empty(), 0)?.handle;
+        }
+        for (what, reader) in (what::FIRST_PASS_OF_MANY..).zip(readers) {
+            self.read(what, table, reader, ReadFlags::END_OF_PASS)?;
+        }
+        let clean = ReadFlags::END_OF_PASS | ReadFlags::CLEAN;
+        for (what, reader) in (what::CLEAN_PASS_OF_MANY..).zip(readers) {
+            self.read(what, table, reader, clean)?;
+        }
+        let _ = self.section(self.target, changes)?;
+        for (what, reader) in (what::CHANGED_PASS_OF_MANY..).zip(readers) {
+            self.read(what, table, reader, ReadFlags::END_OF_PASS)?;
+        }
+        for reader in readers {
+            hcall::hpt_close(reader)?;
+        }
+        Ok(())
     }
 
     /// Empties the table of `target`.
