@@ -586,3 +586,6 @@ fn round(value: f64, digits: i32) -> f64 {
     let factor = 10_f64.powi(digits);
     (value * factor).round() / factor
 }
+
+#[cfg(test)]
+mod tests;

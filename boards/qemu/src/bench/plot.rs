@@ -24,7 +24,7 @@ use super::linux::Linux;
 use super::report::shown;
 
 /// Pixels of the picture, of its panels, and of where the words of the legend begin.
-const SIZE: (u32, u32) = (960, 480);
+const SIZE: (u32, u32) = (960, 464);
 const PANELS: u32 = 390;
 const COLUMNS: [i32; 4] = [24, 190, 420, 690];
 const LINE: i32 = 22;

@@ -85,19 +85,27 @@ fn growth(terminal: &Terminal, machine: &str, orders: &[u32], rows: &[Row]) {
             continue;
         }
         shown.push(row);
-        let cells = orders.iter().map(|&order| {
+        let mut cells = String::new();
+        let mut over = Vec::new();
+        for &order in orders {
             let cell = rows
                 .iter()
                 .find(|other| other.order == order && same(other, row));
-            let cell = cell.map_or_else(String::new, |cell| number(cell.per_unit));
-            format!(" {cell:>13}")
-        });
+            let text = cell.map_or_else(String::new, |cell| number(cell.per_unit));
+            cells.push_str(&format!(" {text:>13}"));
+            over.extend(
+                cell.filter(|cell| cell.is_over())
+                    .map(|_| order.to_string()),
+            );
+        }
+        if !over.is_empty() {
+            cells.push_str(&format!("  over at {}", over.join(", ")));
+        }
         terminal.line(&format!(
-            "{:44} {:>7} {:>15}{}",
+            "{:44} {:>7} {:>15}{cells}",
             row.row,
             occupancy(row),
-            row.unit,
-            cells.collect::<String>()
+            row.unit
         ));
     }
 }
@@ -191,6 +199,7 @@ mod tests {
     fn growth_is_shown_of_what_grows() {
         let rows = [
             row(18, 77.0, true),
+            row(22, 1001.0, true),
             row(24, 99.0, true),
             row(18, 7.0, false),
             row(24, 9.0, false),
@@ -207,9 +216,10 @@ mod tests {
             .map(|line| line.split_whitespace().collect())
             .collect();
         let expected = [
-            vec!["valid", "per", "18", "24"],
-            vec!["a", "pass", "12.5", "%", "pass", "77", "99"],
+            "valid per 18 22 24",
+            "a pass 12.5 % pass 77 1 001 99 over at 22",
         ];
+        let expected = expected.map(|line| line.split(' ').collect::<Vec<_>>());
         assert_eq!(lines, expected, "{text}");
     }
 
