@@ -251,6 +251,8 @@ pub mod bench {
         pub const TICKS: usize = 4;
         /// Those of the longest of the hypercalls, where each was measured by itself.
         pub const LONGEST: usize = 5;
+        /// How many passes of a reader these were; 0: none was.
+        pub const PASSES: usize = 6;
     }
 
     /// What was measured.

@@ -256,8 +256,10 @@ impl<'a> Rows<'a> {
             .with_context(|| format!("the agent did not measure {what:#x} of table {table}"))
     }
 
+    /// Instructions in all, or for a pass.
     fn insns(&self, what: u64, table: usize) -> Result<f64> {
-        Ok(self.measurement(what, table)?.ticks as f64 * PER_TICK)
+        let Measurement { ticks, passes, .. } = self.measurement(what, table)?;
+        Ok(ticks as f64 * PER_TICK / passes.max(1) as f64)
     }
 
     fn tables(&self, of: impl Fn(TableKind) -> bool) -> Vec<(usize, &'a Table)> {

@@ -17,6 +17,7 @@ fn measurement(what: u64, table: usize, bytes: u64) -> Measurement {
         bytes,
         ticks: TICKS,
         longest: TICKS,
+        passes: 0,
     }
 }
 
@@ -156,4 +157,15 @@ fn a_loop_that_is_not_counted_is_an_error() {
     assert_eq!(counted(512_000).expect("as many"), 1e6);
     assert!(counted(513_000).is_err());
     assert!(calibration(&[]).is_err());
+}
+
+#[test]
+fn passes_that_were_measured_together_are_one() {
+    let tables = tables();
+    let mut measured = measured(&tables);
+    let clean = measured.iter_mut().find(|row| row.what == what::CLEAN_PASS);
+    clean.expect("a clean pass").passes = 4;
+    let rows = Rows::make(Machine::Powernv9, 18, &tables, &measured).expect("rows");
+    let clean = rows.iter().find(|row| row.row == CLEAN_PASS);
+    assert_eq!(clean.expect("a clean pass").insns, Some(250.0));
 }
