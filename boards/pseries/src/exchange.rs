@@ -73,10 +73,10 @@ pub mod word {
 
     /// First pass: [`super::PASS_WORDS`] doublewords for each pass.
     pub const FIRST_PASS: usize = 64;
-    /// First measurement of a bench, which has no passes: [`super::bench::ROW_WORDS`] doublewords for each.
-    pub const FIRST_ROW: usize = FIRST_PASS;
     /// First section: offset and length in bytes for each.
     pub const FIRST_SECTION: usize = 1024;
+    /// First measurement of a bench: [`super::bench::ROW_WORDS`] doublewords for each.
+    pub const FIRST_ROW: usize = FIRST_SECTION + 2 * super::MAX_SECTIONS;
 }
 
 /// Doublewords that describe one pass of output.
@@ -219,14 +219,21 @@ pub mod visit {
 /// read. Everything is counted in ticks of the timebase, around the hypercalls alone. The job's argument is the LPID
 /// of a partition that may resize its table: what empties or resizes a table is done to that one, by proxy.
 pub mod bench {
-    /// Sections of one table: all of it, some of its entries again, and all of its slots as invalid.
-    pub const SECTIONS: usize = 3;
+    /// Shares of a table's entries that are written again for a pass to find, per mille, the largest last.
+    pub const CHANGED_PERMILLE: [u64; 3] = [1, 10, 100];
+    /// Sections of one table: all of it, for each of those shares the entries again, and all of its slots as
+    /// invalid.
+    pub const SECTIONS: usize = 2 + CHANGED_PERMILLE.len();
+    /// Readers that a table has at once: as many as it may have.
+    pub const READERS: usize = 4;
     /// Buffer length of a read or a write, bytes.
     pub const CHUNK: u64 = 64 << 10;
     /// Doublewords of one measurement.
     pub const ROW_WORDS: usize = 8;
     /// The most measurements.
-    pub const MAX_ROWS: usize = 112;
+    pub const MAX_ROWS: usize = 512;
+    const _: () =
+        assert!((super::word::FIRST_ROW + MAX_ROWS * ROW_WORDS) as u64 * 8 <= super::HEADER);
     /// Instructions of the loop that is measured first.
     pub const CALIBRATION: u64 = 1_000_000;
 
@@ -244,6 +251,8 @@ pub mod bench {
         pub const TICKS: usize = 4;
         /// Those of the longest of the hypercalls, where each was measured by itself.
         pub const LONGEST: usize = 5;
+        /// How many passes of a reader these were; 0: none was.
+        pub const PASSES: usize = 6;
     }
 
     /// What was measured.
@@ -281,8 +290,6 @@ pub mod bench {
         pub const FIRST_PASS: u64 = 0x11;
         /// A pass of that reader when nothing has changed.
         pub const CLEAN_PASS: u64 = 0x12;
-        /// The pass after some entries were written again.
-        pub const CHANGED_PASS: u64 = 0x13;
         /// The table over itself.
         pub const OVERWRITE: u64 = 0x14;
         /// Every slot made invalid.
@@ -291,6 +298,15 @@ pub mod bench {
         pub const LONGEST: u64 = 0x16;
         /// Bytes that the hypervisor keeps beside the table.
         pub const BESIDE: u64 = 0x18;
+
+        /// The pass after a share of the entries was written again; the share's number is added.
+        pub const CHANGED_PASS: u64 = 0x30;
+        /// The first pass of each of [`super::READERS`]; the reader's number is added.
+        pub const FIRST_PASS_OF_MANY: u64 = 0x40;
+        /// The pass of each when nothing has changed; the reader's number is added.
+        pub const CLEAN_PASS_OF_MANY: u64 = 0x48;
+        /// The pass of each after the largest share was written again; the reader's number is added.
+        pub const CHANGED_PASS_OF_MANY: u64 = 0x50;
 
         /// H_CLEAR_HPT, until the table is empty.
         pub const CLEAR_HPT: u64 = 0x20;

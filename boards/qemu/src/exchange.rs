@@ -103,6 +103,8 @@ pub struct Measurement {
     pub ticks: u64,
     /// Those of the longest call.
     pub longest: u64,
+    /// How many passes of a reader these were; 0: none was.
+    pub passes: u64,
 }
 
 /// Bytes of window that a job over a table of `order` with `input` bytes of sections needs: the table is read
@@ -259,6 +261,7 @@ impl Exchange {
                 bytes: word(row::BYTES),
                 ticks: word(row::TICKS),
                 longest: word(row::LONGEST),
+                passes: word(row::PASSES),
             }
         };
         Ok((0..count).map(measurement).collect())

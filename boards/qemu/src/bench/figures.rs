@@ -1,22 +1,22 @@
 //! What the measurements mean: rows with names and units, Linux's figures for the same work, budgets.
-//!
-//! Linux's figures: 6.1 KVM-HV on the same machine under the same QEMU, `-icount shift=0`, mitigations off, tables
-//! of order 24 made as ours are, one record for each write and 64 KiB for each read. Those for a whole table grow
-//! with its slots. No figure: nothing was measured.
 
 use std::collections::HashMap;
 
 use anyhow::{Context as _, Result, ensure};
 use realhpt::hcall::abi;
-use realhpt_pseries::exchange::bench::{CALIBRATION, what};
+use realhpt_pseries::exchange::bench::{CALIBRATION, CHANGED_PERMILLE, READERS, what};
 use serde::Serialize;
 
-use super::tables::{Kind as TableKind, Table};
+use super::linux::Linux;
+use super::tables::{Kind as TableKind, Table, UNSETTLED_PERCENT};
 use crate::exchange::Measurement;
 use crate::machine::Kind as Machine;
 
-/// The order that Linux's figures and the budgets are for.
-const REFERENCE_ORDER: u32 = 24;
+/// The order that the budgets are for, which is Linux's.
+pub const REFERENCE_ORDER: u32 = super::linux::ORDER;
+/// The share of changed entries that they are for, which is the largest that is measured.
+const REFERENCE_CHANGED: u64 = super::linux::CHANGED_PERMILLE;
+const _: () = assert!(matches!(CHANGED_PERMILLE, [.., REFERENCE_CHANGED]));
 /// Instructions of a tick: a nanosecond each, at 512 MHz.
 const PER_TICK: f64 = 1000.0 / 512.0;
 
@@ -44,83 +44,34 @@ pub struct Row {
     /// What it may be.
     #[serde(skip)]
     pub budget: Option<f64>,
+    /// It says how cost grows with the table.
+    #[serde(skip)]
+    pub grows: bool,
 }
 
-/// Linux's figures on one machine. Of a table: at 1 %, 12.5 % and 50 %.
-struct Linux {
-    /// A clean pass, for each slot.
-    clean: [f64; 3],
-    /// A first pass of order 24, in millions.
-    first: [f64; 3],
-    changed: [f64; 3],
-    restore: [f64; 3],
-    overwrite: [f64; 3],
-    invalidate: [f64; 3],
-    /// For each entry of a table without a free slot: first pass, and restore by 512 entries.
-    dense: [f64; 2],
-    null: f64,
-    enter: f64,
-    read: f64,
-    protect: f64,
-    remove: f64,
-    bulk_remove: f64,
-    /// Bytes beside the table for each slot, without those for each page of the guest.
-    beside: f64,
-}
-
-const POWER8: Linux = Linux {
-    clean: [11.06, 11.65, 13.52],
-    first: [51.2, 76.9, 125.9],
-    changed: [290.0, 294.0, 298.0],
-    restore: [2602.0, 1388.0, 893.0],
-    overwrite: [3614.0, 2421.0, 1927.0],
-    invalidate: [1936.0, 1106.0, 1052.0],
-    dense: [159.0, 622.0],
-    null: 313.0,
-    enter: 1384.0,
-    read: 435.0,
-    protect: 608.0,
-    remove: 1229.0,
-    bulk_remove: 4121.0,
-    beside: 16.0,
-};
-
-const POWER9: Linux = Linux {
-    clean: [11.07, 11.65, 13.53],
-    first: [51.3, 77.7, 128.7],
-    changed: [294.0, 299.0, 304.0],
-    restore: [2550.0, 1354.0, 883.0],
-    overwrite: [3573.0, 2410.0, 1929.0],
-    invalidate: [1948.0, 1117.0, 1063.0],
-    null: 2635.0,
-    enter: 3735.0,
-    read: 2815.0,
-    protect: 2941.0,
-    remove: 3566.0,
-    bulk_remove: 6452.0,
-    ..POWER8
-};
-
-const fn linux(machine: Machine) -> Option<&'static Linux> {
-    match machine {
-        Machine::Powernv8 => Some(&POWER8),
-        Machine::Powernv9 => Some(&POWER9),
-        Machine::Powernv10 => None,
+impl Row {
+    /// Whether it takes more than it may.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.budget.is_some_and(|budget| self.per_unit > budget)
     }
 }
 
-/// Where a figure for an occupancy stands.
-const fn column(permille: u32) -> Option<usize> {
-    match permille {
-        10 => Some(0),
-        125 => Some(1),
-        500 => Some(2),
-        _ => None,
-    }
+/// The row of a clean pass over a settled table.
+pub const CLEAN_PASS: &str = "clean pass, all settled";
+/// The row of a first pass over a settled table.
+pub const FIRST_PASS: &str = "first pass, all settled";
+
+/// The row of a clean pass over a table like Linux's.
+#[must_use]
+pub fn clean_pass_unsettled() -> String {
+    format!("clean pass, {UNSETTLED_PERCENT} % unsettled")
 }
 
-fn at(figures: &[f64; 3], permille: u32) -> Option<f64> {
-    figures.get(column(permille)?).copied()
+/// The row of a first pass over a table like Linux's.
+#[must_use]
+pub fn first_pass_unsettled() -> String {
+    format!("first pass, {UNSETTLED_PERCENT} % unsettled")
 }
 
 /// Makes rows of what one machine measured.
@@ -128,9 +79,59 @@ fn at(figures: &[f64; 3], permille: u32) -> Option<f64> {
 pub struct Rows<'a> {
     machine: Machine,
     order: u32,
+    linux: Option<&'static Linux>,
     tables: &'a [Table],
     measured: HashMap<(u64, u64), Measurement>,
     rows: Vec<Row>,
+}
+
+/// What one row measured, and what it is held against.
+#[derive(Debug)]
+struct Figure {
+    insns: f64,
+    unit: &'static str,
+    units: u64,
+    linux: Option<f64>,
+    budget: Option<f64>,
+    grows: bool,
+}
+
+impl Figure {
+    /// So many instructions for so many units.
+    const fn new(insns: f64, unit: &'static str, units: u64) -> Self {
+        Self {
+            insns,
+            unit,
+            units,
+            linux: None,
+            budget: None,
+            grows: false,
+        }
+    }
+
+    /// The same of what says how cost grows with the table.
+    const fn growing(insns: f64, unit: &'static str, units: u64) -> Self {
+        Self {
+            grows: true,
+            ..Self::new(insns, unit, units)
+        }
+    }
+
+    /// Instructions of calls, for each of them or of their entries.
+    const fn of_calls(insns: f64, calls: u64, entries: Option<u64>) -> Self {
+        match entries {
+            Some(entries) => Self::new(insns, "entry", calls * entries),
+            None => Self::new(insns, "call", calls),
+        }
+    }
+
+    const fn linux(self, linux: Option<f64>) -> Self {
+        Self { linux, ..self }
+    }
+
+    const fn budget(self, budget: Option<f64>) -> Self {
+        Self { budget, ..self }
+    }
 }
 
 /// Hypercalls: their names, how many entries each is about that the figure is for, their budgets.
@@ -147,22 +148,22 @@ const CALLS: [(u64, &str, Option<u64>, Option<f64>); 11] = [
     (what::CLEAR_MOD, "H_CLEAR_MOD, C set", None, None),
     (what::CLEAR_MOD_AGAIN, "H_CLEAR_MOD, C clear", None, None),
 ];
-/// Hypercalls whose longest is shown.
-const LONGEST: [(u64, &str); 14] = [
-    (abi::H_HPT_READ, "H_HPT_READ"),
-    (abi::H_HPT_WRITE, "H_HPT_WRITE"),
-    (abi::H_LPAR_RESET, "H_LPAR_RESET"),
-    (abi::H_CLEAR_HPT, "H_CLEAR_HPT"),
-    (abi::H_RESIZE_HPT_PREPARE, "H_RESIZE_HPT_PREPARE"),
-    (abi::H_RESIZE_HPT_COMMIT, "H_RESIZE_HPT_COMMIT"),
-    (abi::H_REMOVE, "H_REMOVE"),
-    (abi::H_ENTER, "H_ENTER"),
-    (abi::H_READ, "H_READ"),
-    (abi::H_PROTECT, "H_PROTECT"),
-    (abi::H_BULK_REMOVE, "H_BULK_REMOVE"),
-    (abi::H_BLOCK_REMOVE, "H_BLOCK_REMOVE"),
-    (abi::H_CLEAR_REF, "H_CLEAR_REF"),
-    (abi::H_CLEAR_MOD, "H_CLEAR_MOD"),
+/// Hypercalls whose longest is shown; whether it may depend on the table's size.
+const LONGEST: [(u64, &str, bool); 14] = [
+    (abi::H_HPT_READ, "H_HPT_READ", true),
+    (abi::H_HPT_WRITE, "H_HPT_WRITE", true),
+    (abi::H_LPAR_RESET, "H_LPAR_RESET", true),
+    (abi::H_CLEAR_HPT, "H_CLEAR_HPT", true),
+    (abi::H_RESIZE_HPT_PREPARE, "H_RESIZE_HPT_PREPARE", true),
+    (abi::H_RESIZE_HPT_COMMIT, "H_RESIZE_HPT_COMMIT", true),
+    (abi::H_REMOVE, "H_REMOVE", false),
+    (abi::H_ENTER, "H_ENTER", false),
+    (abi::H_READ, "H_READ", false),
+    (abi::H_PROTECT, "H_PROTECT", false),
+    (abi::H_BULK_REMOVE, "H_BULK_REMOVE", false),
+    (abi::H_BLOCK_REMOVE, "H_BLOCK_REMOVE", false),
+    (abi::H_CLEAR_REF, "H_CLEAR_REF", false),
+    (abi::H_CLEAR_MOD, "H_CLEAR_MOD", false),
 ];
 /// What is done in a call or more until it is done: its name; whether it is a commit, which is one call.
 const WHOLE_TABLE: [(u64, &str, bool); 6] = [
@@ -173,6 +174,12 @@ const WHOLE_TABLE: [(u64, &str, bool); 6] = [
     (what::COMMIT_SMALLER, "commit of half the size", true),
     (what::COMMIT_CHANGED, "commit, all changed since", true),
 ];
+/// A clean pass of the reference order in which nothing is unsettled.
+const CLEAN_BUDGET: f64 = 2000.0;
+/// What an unsettled entry may add.
+const UNSETTLED_BUDGET: f64 = 12.0;
+/// An entry that has changed, where 10 % have.
+const CHANGED_BUDGET: f64 = 80.0;
 /// What a reader may add to a hypercall.
 const READER_BUDGET: f64 = 30.0;
 /// The longest call.
@@ -180,11 +187,39 @@ const CALL_BUDGET: f64 = 50_000.0;
 /// Bytes for each slot beside a table that has four reader slots.
 const BESIDE_BUDGET: f64 = 9.0;
 
+/// A first pass of the reference order.
+const fn first_budget(permille: u32) -> Option<f64> {
+    match permille {
+        10 => Some(0.7e6),
+        125 => Some(6e6),
+        500 => Some(17e6),
+        _ => None,
+    }
+}
+
+/// Instructions of the known loop, as they were measured: as many as it has, else QEMU does not count them.
+///
+/// # Errors
+/// If it is others.
+pub fn calibration(measurements: &[Measurement]) -> Result<f64> {
+    let measurement = measurements
+        .iter()
+        .find(|measurement| measurement.what == what::CALIBRATION);
+    let measurement = measurement.context("the agent did not measure the known loop")?;
+    let measured = measurement.ticks as f64 * PER_TICK;
+    let known = CALIBRATION as f64;
+    ensure!(
+        (measured - known).abs() <= known / 1000.0,
+        "a loop of {known} instructions was measured as {measured}: QEMU does not count instructions"
+    );
+    Ok(measured)
+}
+
 impl<'a> Rows<'a> {
     /// Rows of these measurements, made with these tables.
     ///
     /// # Errors
-    /// If instructions cannot be told from ticks, or a measurement is missing.
+    /// If a measurement is missing, or one cannot be right.
     pub fn make(
         machine: Machine,
         order: u32,
@@ -194,6 +229,7 @@ impl<'a> Rows<'a> {
         let mut rows = Self {
             machine,
             order,
+            linux: Linux::on(machine),
             tables,
             measured: measurements
                 .iter()
@@ -201,12 +237,14 @@ impl<'a> Rows<'a> {
                 .collect(),
             rows: Vec::new(),
         };
-        rows.calibrate()?;
-        rows.passes()?;
+        rows.clean_passes()?;
+        rows.first_passes()?;
+        rows.changed_passes()?;
         rows.writes()?;
         rows.calls()?;
         rows.whole_tables()?;
-        rows.rest()?;
+        rows.longest()?;
+        rows.memory()?;
         Ok(rows.rows)
     }
 
@@ -218,19 +256,10 @@ impl<'a> Rows<'a> {
             .with_context(|| format!("the agent did not measure {what:#x} of table {table}"))
     }
 
+    /// Instructions in all, or for a pass.
     fn insns(&self, what: u64, table: usize) -> Result<f64> {
-        Ok(self.measurement(what, table)?.ticks as f64 * PER_TICK)
-    }
-
-    /// A known loop must take as many instructions as it has.
-    fn calibrate(&self) -> Result<()> {
-        let measured = self.insns(what::CALIBRATION, 0)?;
-        let known = CALIBRATION as f64;
-        ensure!(
-            (measured - known).abs() <= known / 1000.0,
-            "a loop of {known} instructions was measured as {measured}: QEMU does not count instructions"
-        );
-        Ok(())
+        let Measurement { ticks, passes, .. } = self.measurement(what, table)?;
+        Ok(ticks as f64 * PER_TICK / passes.max(1) as f64)
     }
 
     fn tables(&self, of: impl Fn(TableKind) -> bool) -> Vec<(usize, &'a Table)> {
@@ -246,9 +275,9 @@ impl<'a> Rows<'a> {
         self.tables(|kind| kind.settled && !kind.single)
     }
 
-    /// How many times as many slots as a table of the reference order has.
-    fn scale(&self) -> f64 {
-        f64::exp2(f64::from(self.order) - f64::from(REFERENCE_ORDER))
+    /// Tables like Linux's.
+    fn unsettled(&self) -> Vec<(usize, &'a Table)> {
+        self.tables(|kind| !kind.settled)
     }
 
     /// A budget for a whole table of the reference order.
@@ -256,48 +285,52 @@ impl<'a> Rows<'a> {
         (self.order == REFERENCE_ORDER).then_some(budget)
     }
 
-    fn row(
-        &mut self,
-        row: impl Into<String>,
-        permille: Option<u32>,
-        (insns, unit, units): (f64, &'static str, u64),
-        linux: Option<f64>,
-        budget: Option<f64>,
-    ) {
+    fn row(&mut self, row: impl Into<String>, permille: impl Into<Option<u32>>, figure: Figure) {
+        let Figure {
+            insns,
+            unit,
+            units,
+            linux,
+            budget,
+            grows,
+        } = figure;
         // A table may be too small to have one of them.
         let per_unit = insns / units.max(1) as f64;
         self.rows.push(Row {
             machine: self.machine.name(),
             row: row.into(),
             order: self.order,
-            permille,
+            permille: permille.into(),
             insns: Some(round(insns, 1)),
             unit,
             per_unit: round(per_unit, 2),
             linux: linux.map(|linux| round(linux, 2)),
             ratio: linux.map(|linux| round(linux / per_unit, 2)),
             budget,
+            grows,
         });
     }
 
-    fn passes(&mut self) -> Result<()> {
-        let linux = linux(self.machine);
-        let slots = f64::exp2(f64::from(self.order) - 4.0);
+    fn clean_passes(&mut self) -> Result<()> {
         for (number, table) in self.plain() {
             let permille = table.kind.permille;
             let insns = self.insns(what::CLEAN_PASS, number)?;
-            let figure = linux.and_then(|linux| Some(at(&linux.clean, permille)? * slots));
-            let budget = self.whole(2000.0);
-            self.row(
-                "clean pass, all settled",
-                Some(permille),
-                (insns, "pass", 1),
-                figure,
-                budget,
-            );
+            let figure = Figure::growing(insns, "pass", 1)
+                .linux(self.linux_clean(permille))
+                .budget(self.whole(CLEAN_BUDGET));
+            self.row(CLEAN_PASS, permille, figure);
+        }
+        for (number, table) in self.unsettled() {
+            let permille = table.kind.permille;
+            let insns = self.insns(what::CLEAN_PASS, number)?;
+            let budget = CLEAN_BUDGET + UNSETTLED_BUDGET * table.unsettled as f64;
+            let figure = Figure::growing(insns, "pass", 1)
+                .linux(self.linux_clean(permille))
+                .budget(self.whole(budget));
+            self.row(clean_pass_unsettled(), permille, figure);
         }
         // What unsettled entries add: the same table without any is the one to hold it against.
-        for (number, table) in self.tables(|kind| !kind.settled) {
+        for (number, table) in self.unsettled() {
             let permille = table.kind.permille;
             let same = self
                 .plain()
@@ -306,55 +339,49 @@ impl<'a> Rows<'a> {
             let (settled, _) = same.context("a table without its settled twin")?;
             let more =
                 self.insns(what::CLEAN_PASS, number)? - self.insns(what::CLEAN_PASS, settled)?;
-            self.row(
-                "clean pass, more for unsettled",
-                Some(permille),
-                (more, "unsettled entry", table.unsettled),
-                None,
-                Some(12.0),
-            );
+            let figure = Figure::growing(more, "unsettled entry", table.unsettled)
+                .budget(Some(UNSETTLED_BUDGET));
+            self.row("clean pass, more for unsettled", permille, figure);
         }
         for (number, table) in self.plain() {
-            let permille = table.kind.permille;
-            self.check_first_pass(number, table)?;
-            let insns = self.insns(what::FIRST_PASS, number)?;
-            let figure = match (linux, permille) {
-                (Some(linux), 1000) => {
-                    let [each, _] = linux.dense;
-                    Some(each * slots)
-                }
-                (linux, _) => {
-                    linux.and_then(|linux| Some(at(&linux.first, permille)? * 1e6 * self.scale()))
-                }
-            };
-            let budget = at(&[0.7e6, 6e6, 17e6], permille).and_then(|budget| self.whole(budget));
-            self.row(
-                "first pass",
-                Some(permille),
-                (insns, "pass", 1),
-                figure,
-                budget,
-            );
-        }
-        for (number, table) in self.plain() {
-            let permille = table.kind.permille;
-            let clean = self.insns(what::CLEAN_PASS, number)?;
-            let insns = self.insns(what::CHANGED_PASS, number)? - clean;
-            let figure = linux.and_then(|linux| at(&linux.changed, permille));
-            self.row(
-                "pass with 10 % changed, less a clean one",
-                Some(permille),
-                (insns, "changed entry", table.changed),
-                figure,
-                Some(80.0),
-            );
+            let insns = self.insns(of_last_reader(what::CLEAN_PASS_OF_MANY)?, number)?;
+            let figure = Figure::growing(insns, "pass", 1).budget(self.whole(CLEAN_BUDGET));
+            let name = format!("clean pass, last of {READERS} readers");
+            self.row(name, table.kind.permille, figure);
         }
         Ok(())
     }
 
-    /// The first pass must have brought every entry, else its cost says nothing.
-    fn check_first_pass(&self, number: usize, table: &Table) -> Result<()> {
-        let pass = self.measurement(what::FIRST_PASS, number)?;
+    fn linux_clean(&self, permille: u32) -> Option<f64> {
+        self.linux?.clean_pass(self.order, permille)
+    }
+
+    fn first_passes(&mut self) -> Result<()> {
+        let of_last = of_last_reader(what::FIRST_PASS_OF_MANY)?;
+        let last = format!("first pass, last of {READERS} readers");
+        for (name, what, tables) in [
+            (FIRST_PASS.to_owned(), what::FIRST_PASS, self.plain()),
+            (first_pass_unsettled(), what::FIRST_PASS, self.unsettled()),
+            (last, of_last, self.plain()),
+        ] {
+            for (number, table) in tables {
+                let permille = table.kind.permille;
+                self.check_first_pass(what, number, table)?;
+                let insns = self.insns(what, number)?;
+                // Linux was not measured with several readers.
+                let linux = self.linux.filter(|_| what == what::FIRST_PASS);
+                let figure = Figure::growing(insns, "pass", 1)
+                    .linux(linux.and_then(|linux| linux.first_pass(self.order, permille)))
+                    .budget(first_budget(permille).and_then(|budget| self.whole(budget)));
+                self.row(name.as_str(), permille, figure);
+            }
+        }
+        Ok(())
+    }
+
+    /// A first pass must have brought every entry, else its cost says nothing.
+    fn check_first_pass(&self, what: u64, number: usize, table: &Table) -> Result<()> {
+        let pass = self.measurement(what, number)?;
         let least = 16 * table.entries;
         // A call ends in the middle of a run at worst, which then takes another header.
         let most = least + 8 * (table.records + 2 * pass.calls);
@@ -367,47 +394,99 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
+    fn changed_passes(&mut self) -> Result<()> {
+        let shares = CHANGED_PERMILLE.into_iter().zip(what::CHANGED_PASS..);
+        for (share, (changed, what)) in shares.enumerate() {
+            let is_reference = changed == REFERENCE_CHANGED;
+            for (number, table) in self.plain() {
+                let permille = table.kind.permille;
+                let linux = self.linux.filter(|_| is_reference);
+                let figure = self
+                    .changed(what, what::CLEAN_PASS, (number, table), share)?
+                    .linux(linux.and_then(|linux| linux.changed(permille)))
+                    .budget(is_reference.then_some(CHANGED_BUDGET));
+                let percent = percent(changed);
+                let name = format!("pass with {percent} % changed, less a clean one");
+                self.row(name, permille, figure);
+            }
+        }
+        // The first of them finds all marks where the calls left them, the others what it has left for them.
+        for (which, what, clean) in [
+            (
+                "first",
+                what::CHANGED_PASS_OF_MANY,
+                what::CLEAN_PASS_OF_MANY,
+            ),
+            (
+                "last",
+                of_last_reader(what::CHANGED_PASS_OF_MANY)?,
+                of_last_reader(what::CLEAN_PASS_OF_MANY)?,
+            ),
+        ] {
+            let share = CHANGED_PERMILLE.len() - 1;
+            for (number, table) in self.plain() {
+                let figure = self
+                    .changed(what, clean, (number, table), share)?
+                    .budget(Some(CHANGED_BUDGET));
+                let percent = percent(REFERENCE_CHANGED);
+                let name = format!("{percent} % changed, {which} of {READERS} readers");
+                self.row(name, table.kind.permille, figure);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a pass takes for each entry that has changed.
+    fn changed(
+        &self,
+        what: u64,
+        clean: u64,
+        (number, table): (usize, &Table),
+        share: usize,
+    ) -> Result<Figure> {
+        let pass = self.measurement(what, number)?;
+        let changed = table.changed.get(share).copied();
+        let changed = changed.context("a table without what is changed in it")?;
+        // Neighbours may be in one record, and a call may end between them.
+        let least = 16 * changed;
+        ensure!(
+            (least..=least + 8 * changed).contains(&pass.bytes),
+            "a pass over {changed} changed entries had {} bytes",
+            pass.bytes
+        );
+        let insns = self.insns(what, number)? - self.insns(clean, number)?;
+        Ok(Figure::growing(insns, "changed entry", changed))
+    }
+
     fn writes(&mut self) -> Result<()> {
-        let linux = linux(self.machine);
         for (number, table) in self.tables(|kind| kind.settled) {
             let TableKind {
                 permille, single, ..
             } = table.kind;
             let insns = self.insns(what::RESTORE, number)?;
-            let figure = match (linux, permille) {
-                (Some(linux), 1000) => {
-                    let [_, each] = linux.dense;
-                    Some(each)
-                }
-                (linux, _) => linux.and_then(|linux| at(&linux.restore, permille)),
-            };
             let (name, budget) = match (single, permille) {
                 (true, _) => ("restore, one entry in a record", Some(150.0)),
                 (false, 1000) => ("restore, long runs", Some(60.0)),
                 (false, _) => ("restore", None),
             };
-            let measured = (insns, "entry", table.entries);
-            self.row(name, Some(permille), measured, figure, budget);
+            let figure = Figure::growing(insns, "entry", table.entries)
+                .linux(self.linux.and_then(|linux| linux.restore(permille)))
+                .budget(budget);
+            self.row(name, permille, figure);
         }
-        for (what, name, figures) in [
-            (
-                what::OVERWRITE,
-                "overwrite",
-                linux.map(|linux| linux.overwrite),
-            ),
-            (
-                what::INVALIDATE,
-                "invalidate",
-                linux.map(|linux| linux.invalidate),
-            ),
-        ] {
-            for (number, table) in self.plain() {
-                let permille = table.kind.permille;
-                let insns = self.insns(what, number)?;
-                let figure = figures.and_then(|figures| at(&figures, permille));
-                let measured = (insns, "entry", table.entries);
-                self.row(name, Some(permille), measured, figure, None);
-            }
+        for (number, table) in self.plain() {
+            let permille = table.kind.permille;
+            let insns = self.insns(what::OVERWRITE, number)?;
+            let figure = Figure::new(insns, "entry", table.entries)
+                .linux(self.linux.and_then(|linux| linux.overwrite(permille)));
+            self.row("overwrite", permille, figure);
+        }
+        for (number, table) in self.plain() {
+            let permille = table.kind.permille;
+            let insns = self.insns(what::INVALIDATE, number)?;
+            let figure = Figure::new(insns, "entry", table.entries)
+                .linux(self.linux.and_then(|linux| linux.invalidate(permille)));
+            self.row("invalidate", permille, figure);
         }
         Ok(())
     }
@@ -415,25 +494,17 @@ impl<'a> Rows<'a> {
     fn calls(&mut self) -> Result<()> {
         for (call, name, entries, budget) in CALLS {
             let Measurement { calls, .. } = self.measurement(call, 0)?;
-            let insns = self.insns(call, 0)?;
-            let figure = linux(self.machine).and_then(|linux| match call {
-                what::NULL => Some(linux.null),
-                what::READ => Some(linux.read),
-                what::PROTECT => Some(linux.protect),
-                what::ENTER => Some(linux.enter),
-                what::REMOVE => Some(linux.remove),
-                what::BULK_REMOVE => Some(linux.bulk_remove),
-                _ => None,
-            });
-            self.row(name, None, measured(insns, calls, entries), figure, budget);
+            let figure = Figure::of_calls(self.insns(call, 0)?, calls, entries)
+                .linux(self.linux.and_then(|linux| linux.call(call)))
+                .budget(budget);
+            self.row(name, None, figure);
         }
         for (call, name, entries, budget) in CALLS {
             let call = call | what::WITH_READER;
             let Measurement { calls, .. } = self.measurement(call, 0)?;
-            let insns = self.insns(call, 0)?;
-            let budget = budget.map(|budget| budget + READER_BUDGET);
-            let name = format!("{name}, with a reader");
-            self.row(name, None, measured(insns, calls, entries), None, budget);
+            let figure = Figure::of_calls(self.insns(call, 0)?, calls, entries)
+                .budget(budget.map(|budget| budget + READER_BUDGET));
+            self.row(format!("{name}, with a reader"), None, figure);
         }
         Ok(())
     }
@@ -441,7 +512,7 @@ impl<'a> Rows<'a> {
     /// What empties or resizes a whole table.
     fn whole_tables(&mut self) -> Result<()> {
         for (number, table) in self.plain() {
-            let permille = Some(table.kind.permille);
+            let permille = table.kind.permille;
             for (what, name, is_commit) in WHOLE_TABLE {
                 let Ok(Measurement { calls, longest, .. }) = self.measurement(what, number) else {
                     // It is not done with every table.
@@ -450,30 +521,42 @@ impl<'a> Rows<'a> {
                 let insns = self.insns(what, number)?;
                 if is_commit {
                     let name = format!("{name}, {} bolted", table.bolted);
-                    self.row(name, permille, (insns, "call", 1), None, None);
+                    self.row(name, permille, Figure::new(insns, "call", 1));
                     continue;
                 }
-                let longest = longest as f64 * PER_TICK;
-                let budget = Some(CALL_BUDGET);
-                self.row(name, permille, (insns, "table", 1), None, None);
+                let longest = Figure::new(longest as f64 * PER_TICK, "call", 1);
+                self.row(name, permille, Figure::new(insns, "table", 1));
                 let name = format!("{name}, longest of {calls}");
-                self.row(name, permille, (longest, "call", 1), None, budget);
+                self.row(name, permille, longest.budget(Some(CALL_BUDGET)));
             }
         }
         Ok(())
     }
 
-    fn rest(&mut self) -> Result<()> {
-        for (token, name) in LONGEST {
+    fn longest(&mut self) -> Result<()> {
+        let mut longest = 0_f64;
+        for (token, name, grows) in LONGEST {
             let insns = self.insns(what::LONGEST, usize::try_from(token)?)?;
             // A commit is one call, whatever there is to do: Linux makes it under `stop_machine`.
             let budget = (token != abi::H_RESIZE_HPT_COMMIT).then_some(CALL_BUDGET);
-            let name = format!("longest {name}");
-            self.row(name, None, (insns, "call", 1), None, budget);
+            let figure = Figure {
+                grows,
+                ..Figure::new(insns, "call", 1).budget(budget)
+            };
+            self.row(format!("longest {name}"), None, figure);
+            if budget.is_some() {
+                longest = longest.max(insns);
+            }
         }
+        let figure = Figure::growing(longest, "call", 1).budget(Some(CALL_BUDGET));
+        self.row("longest call, commits aside", None, figure);
+        Ok(())
+    }
+
+    fn memory(&mut self) -> Result<()> {
         let bytes = self.measurement(what::BESIDE, 0)?.ticks as f64;
         let each = round(bytes / f64::exp2(f64::from(self.order) - 4.0), 3);
-        let figure = linux(self.machine).map(|linux| linux.beside);
+        let figure = self.linux.map(|linux| linux.beside);
         self.rows.push(Row {
             machine: self.machine.name(),
             row: "memory beside the table, bytes".to_owned(),
@@ -485,20 +568,26 @@ impl<'a> Rows<'a> {
             linux: figure,
             ratio: figure.map(|figure| round(figure / each, 2)),
             budget: Some(BESIDE_BUDGET),
+            grows: true,
         });
         Ok(())
     }
 }
 
-/// Instructions of calls, for each of them or of their entries.
-const fn measured(insns: f64, calls: u64, entries: Option<u64>) -> (f64, &'static str, u64) {
-    match entries {
-        Some(entries) => (insns, "entry", calls * entries),
-        None => (insns, "call", calls),
-    }
+/// What was measured of the last of all readers, where there is a figure for each.
+fn of_last_reader(first: u64) -> Result<u64> {
+    Ok(first + u64::try_from(READERS)? - 1)
+}
+
+/// So many per mille, in percent.
+fn percent(permille: u64) -> f64 {
+    permille as f64 / 10.0
 }
 
 fn round(value: f64, digits: i32) -> f64 {
     let factor = 10_f64.powi(digits);
     (value * factor).round() / factor
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,18 +2,19 @@
 //!
 //! QEMU runs with `-icount shift=0`: an instruction takes one nanosecond, so the guest's timebase counts
 //! instructions, and every run gives the same numbers. The agent measures around its hypercalls
-//! (`exchange::bench`); here its tables are made ([`tables`]) and its ticks get a meaning ([`figures`]).
+//! (`exchange::bench`); here its tables are made ([`tables`]), its ticks get a meaning ([`figures`]) beside
+//! [`linux`]'s, and both are shown ([`report`], [`plot`]).
 
 pub mod figures;
+pub mod linux;
+pub mod plot;
+pub mod report;
 pub mod tables;
 
-use std::fs::File;
-use std::io::BufWriter;
-use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use realhpt_pseries::exchange::bench::CHUNK;
+use anyhow::Result;
+use realhpt_pseries::exchange::bench::{CALIBRATION, CHUNK};
 use realhpt_pseries::exchange::{self as layout, job};
 
 use self::figures::{Row, Rows};
@@ -33,20 +34,26 @@ use crate::verdict::Case;
 const MACHINES: [Kind; 2] = [Kind::Powernv9, Kind::Powernv8];
 
 /// The tables. Each unsettled one has a settled twin.
-const TABLES: [TableKind; 6] = [
+const TABLES: [TableKind; 8] = [
     table(10),
     table(125),
     table(500),
     table(1000),
-    TableKind {
-        settled: false,
-        ..table(125)
-    },
+    unsettled(10),
+    unsettled(125),
+    unsettled(500),
     TableKind {
         single: true,
         ..table(125)
     },
 ];
+
+const fn unsettled(permille: u32) -> TableKind {
+    TableKind {
+        settled: false,
+        ..table(permille)
+    }
+}
 
 const fn table(permille: u32) -> TableKind {
     TableKind {
@@ -56,7 +63,7 @@ const fn table(permille: u32) -> TableKind {
     }
 }
 
-/// How long one machine may take. Tables of order 24 take seconds.
+/// How long one machine may take. Tables of order 26 take half a minute.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Runs it. Returns whether everything could be measured.
@@ -66,34 +73,74 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 pub fn run(terminal: &Terminal, arguments: &Bench) -> Result<bool> {
     setup::ensure(terminal)?;
     let images = Images::build(terminal, &[HYPERVISOR, GUESTS])?;
-    let mut manifest = Manifest::standard(&images)?;
-    let client = manifest.partition_mut(CLIENT)?;
-    client.order = arguments.order;
-    let memory = client.memory;
-    // Another partition is resized: the spare table would be in the figure of the memory.
-    let resizable = manifest.partition_mut(SPARE)?;
-    (resizable.memory, resizable.order) = (memory, arguments.order);
-    resizable.max_order = Some(arguments.order + 1);
-    let bar = terminal.spinner("Making", "tables");
-    let tables: Vec<Table> = TABLES
-        .into_iter()
-        .map(|kind| Table::make(kind, arguments.order, memory))
-        .collect::<Result<_>>()?;
-    drop(bar);
-    let sections: Vec<Vec<u8>> = tables
-        .iter()
-        .flat_map(|table| table.sections.clone())
-        .collect();
-    let input: usize = sections.iter().map(|section| section.len() + 8).sum();
-    let window = layout::HEADER + u64::try_from(input)? + CHUNK;
-    manifest.partition_mut(AGENT)?.window = Some(window.next_multiple_of(16 << 20));
-
-    let image = images.path(HYPERVISOR);
+    let mut orders = arguments.order.clone();
+    orders.sort_unstable();
+    orders.dedup();
     let machines = arguments
         .machine
         .map_or(MACHINES.to_vec(), |machine| vec![machine]);
     let mut rows = Vec::new();
-    for kind in machines {
+    for &order in &orders {
+        let Some(measured) = measure(terminal, &images, order, &machines)? else {
+            return Ok(false);
+        };
+        rows.extend(measured);
+    }
+    // By machine, then by order, as they are shown.
+    let rows: Vec<Row> = machines
+        .iter()
+        .flat_map(|machine| rows.iter().filter(|row| row.machine == machine.name()))
+        .cloned()
+        .collect();
+    for rows in rows.chunk_by(|row, next| row.machine == next.machine) {
+        report::show(terminal, rows);
+    }
+    if let Some(path) = &arguments.json {
+        report::save(path, &rows)?;
+        terminal.step("Wrote", &path.display().to_string());
+    }
+    if let Some(path) = &arguments.plot {
+        plot::save(path, &rows)?;
+        terminal.step("Wrote", &path.display().to_string());
+    }
+    Ok(true)
+}
+
+/// The rows of tables of one order on each of the machines; none if something went wrong, which is shown.
+fn measure(
+    terminal: &Terminal,
+    images: &Images,
+    order: u32,
+    machines: &[Kind],
+) -> Result<Option<Vec<Row>>> {
+    let mut manifest = Manifest::standard(images)?;
+    let client = manifest.partition_mut(CLIENT)?;
+    client.order = order;
+    let memory = client.memory;
+    // Another partition is resized: the spare table would be in the figure of the memory.
+    let resizable = manifest.partition_mut(SPARE)?;
+    (resizable.memory, resizable.order) = (memory, order);
+    resizable.max_order = Some(order + 1);
+    let bar = terminal.spinner("Making", &format!("tables of order {order}"));
+    let mut tables: Vec<Table> = TABLES
+        .into_iter()
+        .map(|kind| Table::make(kind, order, memory))
+        .collect::<Result<_>>()?;
+    let sections: Vec<Vec<u8>> = tables
+        .iter_mut()
+        .flat_map(|table| table.sections.drain(..))
+        .collect();
+    drop(bar);
+    let input: usize = sections.iter().map(|section| section.len() + 8).sum();
+    let window = layout::HEADER + u64::try_from(input)? + CHUNK;
+    let agent = manifest.partition_mut(AGENT)?;
+    agent.window = Some(window.next_multiple_of(16 << 20));
+    // The single hypercalls are about its own table.
+    agent.order = order;
+
+    let image = images.path(HYPERVISOR);
+    let mut rows = Vec::new();
+    for &kind in machines {
         let settings = Settings {
             kind,
             image: &image,
@@ -101,27 +148,33 @@ pub fn run(terminal: &Terminal, arguments: &Bench) -> Result<bool> {
             cpus: 1,
             count_instructions: true,
         };
-        let Some(measured) = measure(terminal, &settings, &sections)? else {
-            return Ok(false);
+        let bar = terminal.spinner("Measuring", &format!("{}, order {order}", kind.name()));
+        let measured = run_on(terminal, &settings, &sections)?;
+        drop(bar);
+        let Some(measured) = measured else {
+            return Ok(None);
         };
-        let measured = Rows::make(kind, arguments.order, &tables, &measured)?;
-        show(terminal, kind, arguments.order, &measured);
-        rows.extend(measured);
+        let counted = figures::calibration(&measured)?;
+        terminal.step(
+            "Calibrated",
+            &format!(
+                "{}, order {order}: a loop of {} instructions was counted as {}",
+                kind.name(),
+                report::number(CALIBRATION as f64),
+                report::number(counted)
+            ),
+        );
+        rows.extend(Rows::make(kind, order, &tables, &measured)?);
     }
-    if let Some(path) = &arguments.json {
-        save(path, &rows)?;
-        terminal.step("Wrote", &path.display().to_string());
-    }
-    Ok(true)
+    Ok(Some(rows))
 }
 
 /// One machine's measurements; none if something went wrong, which is shown.
-fn measure(
+fn run_on(
     terminal: &Terminal,
     settings: &Settings<'_>,
     sections: &[Vec<u8>],
 ) -> Result<Option<Vec<Measurement>>> {
-    let bar = terminal.spinner("Measuring", settings.kind.name());
     let mut session = Session::start(settings, |memory| {
         let window = settings.manifest.window(AGENT)?;
         Exchange::map(memory, window)?.write(&Job {
@@ -138,7 +191,6 @@ fn measure(
         last: None,
     };
     let ended = session.run(Patience::of(PATIENCE), &mut watch)?;
-    drop(bar);
     let mut complaints = session.complaints(ended);
     complaints.extend(agent.complaint());
     if complaints.is_empty() {
@@ -165,85 +217,5 @@ impl Watcher for Watch<'_> {
     fn tick(&mut self) -> bool {
         let progress = Some(self.agent.progress());
         std::mem::replace(&mut self.last, progress) != progress
-    }
-}
-
-/// Shows one machine's rows as a table.
-fn show(terminal: &Terminal, machine: Kind, order: u32, rows: &[Row]) {
-    terminal.step(
-        "Measured",
-        &format!(
-            "{}, table of order {order}; guest instructions",
-            machine.name()
-        ),
-    );
-    terminal.line(&format!(
-        "{:44} {:>7} {:>15} {:>13} {:>13} {:>8} {:>13}",
-        "", "valid", "per", "realhpt", "Linux", "ratio", "budget"
-    ));
-    let blank = String::new;
-    for row in rows {
-        let permille = row.permille.map_or_else(blank, |permille| {
-            format!("{} %", f64::from(permille) / 10.0)
-        });
-        let over = row.budget.is_some_and(|budget| row.per_unit > budget);
-        let line = format!(
-            "{:44} {permille:>7} {:>15} {:>13} {:>13} {:>8} {:>13}{}",
-            row.row,
-            row.unit,
-            number(row.per_unit),
-            row.linux.map_or_else(blank, number),
-            row.ratio
-                .map_or_else(blank, |ratio| format!("{}x", number(ratio))),
-            row.budget.map_or_else(blank, number),
-            if over { "  over" } else { "" },
-        );
-        terminal.line(line.trim_end());
-    }
-}
-
-/// A number as it is read best: its thousands apart, a fraction only where it matters.
-fn number(value: f64) -> String {
-    if value.abs() < 1000.0 {
-        let digits = if value.abs() < 100.0 { 2 } else { 1 };
-        let text = format!("{value:.digits$}");
-        return text.trim_end_matches('0').trim_end_matches('.').to_owned();
-    }
-    let digits = format!("{:.0}", value.abs());
-    let mut grouped = if value < 0.0 { "-" } else { "" }.to_owned();
-    for (place, digit) in digits.char_indices() {
-        if place != 0 && (digits.len() - place).is_multiple_of(3) {
-            grouped.push(' ');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
-/// Writes the rows as JSON.
-fn save(path: &Path, rows: &[Row]) -> Result<()> {
-    let failed = || format!("cannot write to {}", path.display());
-    let file = File::create(path).with_context(failed)?;
-    serde_json::to_writer_pretty(BufWriter::new(file), rows).with_context(failed)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_read_well() {
-        for (value, text) in [
-            (0.0, "0"),
-            (8.719, "8.72"),
-            (12.0, "12"),
-            (313.04, "313"),
-            (999.96, "1000"),
-            (1354.0, "1 354"),
-            (128_700_000.0, "128 700 000"),
-            (-200_000.0, "-200 000"),
-        ] {
-            assert_eq!(number(value), text);
-        }
     }
 }

@@ -51,6 +51,8 @@ struct Measured {
     bytes: u64,
     ticks: u64,
     longest: u64,
+    /// Passes of a reader that these are.
+    passes: u64,
 }
 
 impl Measured {
@@ -116,6 +118,7 @@ impl Job {
             (row::BYTES, measured.bytes),
             (row::TICKS, measured.ticks),
             (row::LONGEST, measured.longest),
+            (row::PASSES, measured.passes),
         ] {
             self.window.set(first + number, value);
         }
