@@ -89,6 +89,18 @@ fn a_table_beyond_order_36_is_too_big() {
         world.restore(AGENT, &encode(&[nothing]));
         let [v, ..] = world.call(AGENT, abi::H_READ, &[0, last]).ok();
         assert_eq!(v, 0);
+        // In 32 bits the slot behind it is the first one.
+        for (valid, invalid) in [(vec![SETTLED; 2], 0), (vec![SETTLED], 1), (vec![], 0xffff)] {
+            let beyond = Record {
+                index: u32::MAX,
+                valid,
+                invalid,
+            };
+            let writer = world.open(AGENT, WRITE, 0);
+            let written = world.write(writer, &encode(&[beyond]));
+            assert_eq!(written, (Status::Parameter, 0, last));
+            assert_eq!(world.close(writer), Status::Success);
+        }
 
         let world = huge(37, format);
         enter(&world, last + 1, SETTLED);
