@@ -12,6 +12,8 @@
 //! * Nothing is taken before it is delivered; the end of a pass is said, not guessed.
 //! * Every call is bounded in work, whatever the order of the table, and goes on where the last one stopped.
 //! * A pass begun after the partition was paused is exact.
+//!
+//! Each row of that section, with the tests that hold it: `tests/contract`.
 
 pub(crate) mod follower;
 mod marks;
