@@ -5,11 +5,11 @@
 //! by proxy into the paused partition; and then it goes on.
 
 use crate::common::world::{BUFFER_SIZE, Store};
-use crate::entry::{FORMATS, SLOTS};
+use crate::entry::{C, FORMATS, R, SLOTS};
 use crate::machine::Model;
 use crate::ops::Op;
 use crate::runner;
-use crate::strategies::{change, write};
+use crate::strategies::{change, slot, write};
 use proptest::array::uniform4;
 use proptest::collection::vec;
 use proptest::prelude::prop_oneof;
@@ -54,10 +54,13 @@ fn reader() -> impl Strategy<Value = Reader> {
 }
 
 fn round() -> impl Strategy<Value = Round> {
+    let touch = (slot(), select(vec![R, R | C, C]))
+        .prop_map(|(slot, bits)| Step::Change(Op::Touch { slot, bits }));
     let step = prop_oneof![
         10 => change().prop_map(Step::Change),
         8 => (0..4usize).prop_map(Step::Read),
         1 => Just(Step::Open),
+        4 => touch,
     ];
     let while_paused = prop_oneof![2 => change(), 1 => write(), 1 => Just(Op::Stat)];
     (vec(step, 0..80), vec(while_paused, 0..12))
@@ -66,6 +69,8 @@ fn round() -> impl Strategy<Value = Round> {
 /// The readers of the model, each at its pace.
 struct Readers {
     all: [Reader; 4],
+    /// How many of them are open.
+    open: usize,
     calls: [usize; 4],
 }
 
@@ -77,9 +82,10 @@ impl Readers {
         lengths[self.calls[number] % lengths.len()]
     }
 
-    fn open(&self, model: &mut Model) {
-        if let Some(&Reader { flags, start, .. }) = self.all.get(model.readers()) {
+    fn open(&mut self, model: &mut Model) {
+        if let Some(&Reader { flags, start, .. }) = self.all.get(self.open) {
             model.step(Op::Open { flags, start });
+            self.open += 1;
         }
     }
 
@@ -108,14 +114,18 @@ fn four_readers_have_the_table_after_every_lap() {
             .run(&plans, |(mut all, rounds)| {
                 // One of them is shown everything, and has to make do with the smallest buffer.
                 all[1] = whole.clone();
-                let mut readers = Readers { all, calls: [0; 4] };
+                let mut readers = Readers {
+                    all,
+                    open: 0,
+                    calls: [0; 4],
+                };
                 let store = Box::leak(Box::new(Store::pair(18)));
                 let mut model = Model::new(store, format);
                 for (beside, paused) in rounds {
                     for step in beside {
                         readers.take(step, &mut model);
                     }
-                    while model.readers() < 4 {
+                    while readers.open < 4 {
                         readers.open(&mut model);
                     }
                     model.step(Op::Pause);

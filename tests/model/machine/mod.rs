@@ -493,15 +493,12 @@ impl Model {
         pending
     }
 
-    /// How many readers are open.
-    pub(crate) const fn readers(&self) -> usize {
-        self.readers.len()
-    }
-
     /// Lets every reader of a paused partition's table come to the end of its lap, and make one more, in turns of a call
     /// with a buffer of its `length`. Then it has been told everything: its copy is the table, and nothing is pending.
     pub(crate) fn lap(&mut self, mut length: impl FnMut(usize) -> u64) {
         assert!(self.paused);
+        // What is pending is exact from here on, what hardware has set included.
+        self.stat();
         let mut last: Vec<u64> = self.readers.iter().map(|reader| reader.pass + 2).collect();
         for calls in 0.. {
             assert!(calls < 100_000, "the readers do not get on");
