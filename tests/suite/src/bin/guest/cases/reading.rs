@@ -211,6 +211,27 @@ pub(crate) fn every_change_once(bench: &mut Bench<'_>) -> Outcome {
     Ok(())
 }
 
+/// More blocks of the table than one call looks at: what is pending is all of it, at once.
+pub(crate) fn what_a_write_changes_is_pending(bench: &mut Bench<'_>) -> Outcome {
+    let reader = open_and_read(bench)?;
+    let writer = bench
+        .open(TABLE, OpenFlags::WRITE, 0)
+        .must("open to write")?
+        .handle;
+    let mut records = Records::new();
+    for block in (0..SLOTS).step_by(4096) {
+        for slot in [block, block + 100, block + 4000] {
+            records.record(slot, Samples(slot..slot + 1), 0);
+        }
+    }
+    records.write(writer, WRITE.bytes())?;
+    for left in (0..12).rev() {
+        let piece = read_piece(reader, MIN_READ_BUFFER).must("read")?;
+        same("pending", left, piece.pending)?;
+    }
+    Ok(())
+}
+
 pub(crate) fn readers_do_not_share(bench: &mut Bench<'_>) -> Outcome {
     restore_samples(TABLE)?;
     let quick = open_and_read(bench)?;
