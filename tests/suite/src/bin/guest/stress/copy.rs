@@ -155,9 +155,9 @@ impl Reader {
     }
 
     /// Makes the copy exact, of a partition that is paused: what a pass that began before it missed comes in the
-    /// next one, and then there is nothing more.
+    /// next one, and then there is nothing more. So it is with a first pass, which begins where its reader does.
     pub(crate) fn settle(&mut self) -> Outcome {
-        if !self.between {
+        if !self.between || self.passes == 0 {
             self.pass()?;
         }
         let piece = self.pass()?;
