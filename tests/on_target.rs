@@ -29,7 +29,7 @@ use realhpt_qemu::tables::formats::Format;
 use realhpt_qemu::terminal::Terminal;
 use realhpt_qemu::verdict::Case;
 use realhpt_qemu::{roundtrip, setup, workspace};
-use realhpt_suite::{CASES, order, partition, region, stress as stressing};
+use realhpt_suite::{CASES, order, partition, region, stress as stressing, table};
 
 /// Package of the suite.
 const PACKAGE: &str = "realhpt-suite";
@@ -74,11 +74,18 @@ fn main() -> ExitCode {
             let name = format!("{}::{case}", machine.name());
             trials.push(Trial::test(name, move || run.case(case)));
         }
+        let logged = Arc::clone(&run);
+        let name = format!("{}::boot_log_says_what_tables_cost", machine.name());
+        trials.push(Trial::test(name, move || logged.costs()));
         let name = format!("{}::suite_keeps_its_plan", machine.name());
         trials.push(Trial::test(name, move || run.plan()));
-        let (show, built) = (arguments.nocapture, Arc::clone(&images));
-        let name = format!("{}::stress", machine.name());
-        trials.push(Trial::test(name, move || stress(machine, show, &built)));
+        for (cpus, name) in STRESSES {
+            let (show, built) = (arguments.nocapture, Arc::clone(&images));
+            let name = format!("{}::{name}", machine.name());
+            trials.push(Trial::test(name, move || {
+                stress(machine, cpus, show, &built)
+            }));
+        }
         for (table, order) in TABLES {
             let images = Arc::clone(&images);
             let stem = table.rsplit('/').next().unwrap_or(table);
@@ -138,6 +145,8 @@ struct Reported {
     twice: Option<String>,
     complaints: Vec<String>,
     tails: String,
+    /// What was logged before the first case was.
+    boot: String,
 }
 
 impl Run {
@@ -181,6 +190,32 @@ impl Run {
         Err(reported.evidence().into())
     }
 
+    /// Whether the log said of each partition how many bytes there are beside its HPT.
+    fn costs(&self) -> Result<(), Failed> {
+        let reported = self.reported()?;
+        let manifest = manifest(self.images.get()?).map_err(|error| format!("{error:#}"))?;
+        for partition in manifest.partitions() {
+            let (order, largest) = (partition.order, partition.max_order);
+            let bytes = largest.map_or_else(
+                || table::bytes_beside(order),
+                |largest| table::bytes_beside_resizable(order, largest),
+            );
+            let said = [
+                format!("partition {} {}:", partition.lpid, partition.label),
+                format!(
+                    "HPT of order {order} (at most {}) at",
+                    largest.unwrap_or(order)
+                ),
+                format!("and {bytes} bytes beside it"),
+            ];
+            let says = |line: &str| said.iter().all(|part| line.contains(part));
+            if !reported.boot.lines().any(says) {
+                return Err(format!("no line with {said:?} in\n{}", reported.boot).into());
+            }
+        }
+        Ok(())
+    }
+
     /// Boots the suite, the first time.
     fn reported(&self) -> Result<&Reported, Failed> {
         let result = self.result.get_or_init(|| {
@@ -214,6 +249,9 @@ impl Run {
                 return;
             };
             let notes = std::mem::take(&mut notes);
+            if reported.cases.is_empty() {
+                reported.boot.clone_from(&notes);
+            }
             let lines = notes.lines().count();
             let outcome = match case.failed {
                 None if lines > MOST_LINES => Err(format!("it logged {lines} lines")),
@@ -306,8 +344,8 @@ fn manifest(images: &Images) -> anyhow::Result<Manifest> {
     ]))
 }
 
-/// CPUs of the machine that the stress runs on.
-const STRESS_CPUS: u32 = 4;
+/// CPUs of the machines that the stress runs on: one for each vCPU of the workers, and fewer than work.
+const STRESSES: [(u32, &str); 2] = [(4, "stress"), (2, "stress_on_two_cpus")];
 /// What a run of the stress makes if nobody says otherwise, and what says otherwise: how many operations, and the
 /// seed.
 const STRESS_OPERATIONS: u64 = 40_000;
@@ -319,11 +357,11 @@ const SLOW: u64 = 200;
 
 /// The stress on one machine, one at a time: its CPUs wait for each other, and where several machines share the
 /// host's few CPUs that takes many times as long. The vCPUs' turns are not the same twice, even with one seed.
-fn stress(machine: Kind, show: bool, images: &Built) -> Result<(), Failed> {
+fn stress(machine: Kind, cpus: u32, show: bool, images: &Built) -> Result<(), Failed> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let images = images.get()?;
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let report = run_stress(machine, show, images).map_err(|error| format!("{error:#}"))?;
+    let report = run_stress(machine, cpus, show, images).map_err(|error| format!("{error:#}"))?;
     let mut names: Vec<&str> = report.cases.iter().map(|case| case.name.as_str()).collect();
     names.sort_unstable();
     let mut planned = stressing::case::ALL.to_vec();
@@ -335,11 +373,16 @@ fn stress(machine: Kind, show: bool, images: &Built) -> Result<(), Failed> {
     Err(format!("{complaints}\n{}", report.tails).into())
 }
 
-fn run_stress(machine: Kind, show: bool, images: &Images) -> anyhow::Result<suite::Report> {
+fn run_stress(
+    machine: Kind,
+    cpus: u32,
+    show: bool,
+    images: &Images,
+) -> anyhow::Result<suite::Report> {
     let operations = number_in(OPERATIONS_VARIABLE)?.unwrap_or(STRESS_OPERATIONS);
     let seed = number_in(SEED_VARIABLE)?.unwrap_or(STRESS_SEED);
     println!(
-        "{}::stress: {OPERATIONS_VARIABLE}={operations} {SEED_VARIABLE}={seed}",
+        "{}::stress on {cpus} CPUs: {OPERATIONS_VARIABLE}={operations} {SEED_VARIABLE}={seed}",
         machine.name()
     );
     let (controller, workers) = (
@@ -374,7 +417,7 @@ fn run_stress(machine: Kind, show: bool, images: &Images) -> anyhow::Result<suit
         machine,
         image: &images.path(IMAGE),
         manifest: &manifest,
-        cpus: STRESS_CPUS,
+        cpus,
         job: Some((controller, job)),
         patience,
     };

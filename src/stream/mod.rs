@@ -13,6 +13,8 @@
 //! * Every call is bounded in work, whatever the order of the table, and goes on where the last one stopped.
 //! * A pass begun after the partition was paused is exact.
 //!
+//! Each row of that section, with the tests that hold it: `tests/contract`.
+//!
 //! # How it grows
 //! Calls to H_HPT_READ, counted with real tables of each order (`cargo run -- scale`; `boards/qemu/src/scale` has all of it, and
 //! what a wider index than the record's would take):

@@ -5,7 +5,9 @@
 //!   calls go through `hcall::dispatch`, as a guest's do.
 //! * [`stream`]: records, their decoder and encoder, and [`Image`](stream::Image), a table as a map. Written
 //!   from the format's description alone: nothing of `realhpt::stream` is used.
+//! * [`probe`]: a machine with a hook at all that the engine does to it.
 //! * [`corpus`]: the files of `tests/data`.
+//! * [`named`]: the tests that a table in a test's docs names are there.
 #![allow(
     dead_code,
     unused_imports,
@@ -20,5 +22,7 @@
 )]
 
 pub(crate) mod corpus;
+pub(crate) mod named;
+pub(crate) mod probe;
 pub(crate) mod stream;
 pub(crate) mod world;

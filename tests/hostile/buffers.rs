@@ -1,8 +1,12 @@
 //! Buffers outside the caller's memory, and of every size.
 
+use std::sync::Mutex;
+
+use crate::common::probe::{Deed, probed};
 use crate::common::stream::{Header, Record, decode, encode, said};
 use crate::common::world::{
-    AGENT, AGENT_MEMORY, BUFFER, CLIENT, CLIENT_MEMORY, CLIENT_WINDOW, Spec, Store, World,
+    AGENT, AGENT_MEMORY, BUFFER, BUFFER_SIZE, CLIENT, CLIENT_MEMORY, CLIENT_WINDOW, Spec, Store,
+    World,
 };
 use crate::{ENTRY, TOKENS, WRITE, open, store, stream};
 use realhpt::addr::HostReal;
@@ -47,6 +51,16 @@ fn buffers_outside_memory_are_refused_and_nothing_is_lost() {
             assert_eq!(status, Status::Parameter, "{length:#x} bytes at {at:#x}");
         }
     }
+    // Of a later pass as of the first.
+    let other = world.open(CLIENT, 0, 0);
+    let _ = world.pass(other, BUFFER_SIZE);
+    world.call(CLIENT, abi::H_REMOVE, &[0, 104, 0]).ok();
+    for (at, length) in bad {
+        let status = stream(&world, AGENT, abi::H_HPT_READ, [other, at, length]);
+        assert_eq!(status, Status::Parameter);
+    }
+    let pass = world.pass(other, 24);
+    assert!(said(&pass.records).eq([(104, None)]));
     // The last doublewords of memory are as good as any.
     world.put(
         end - 24,
@@ -203,6 +217,53 @@ fn writes_of_every_size_take_whole_headers_and_entries() {
         );
     }
     assert_eq!(world.image(CLIENT).len(), 8);
+}
+
+/// Another of the caller's vCPUs changes every doubleword of a stream as soon as it has been read: what is checked is what
+/// is applied, and nothing is read again.
+#[test]
+fn what_is_written_is_read_once() {
+    for format in [Format::V2_07, Format::V3_0] {
+        let world = probed(format);
+        let stream = encode(&[
+            Record {
+                index: 1000,
+                valid: vec![ENTRY; 300],
+                invalid: 700,
+            },
+            Record {
+                index: 5000,
+                valid: vec![ENTRY],
+                invalid: 0,
+            },
+        ]);
+        let writer = world.open(CLIENT, WRITE, 0);
+        let mut at = 0;
+        while at < stream.len() {
+            world.put(BUFFER, &stream[at..]);
+            let before = Mutex::new(None);
+            let spoil = move |deed| {
+                let Deed::Loads(place) = deed else { return };
+                let before = before.lock().unwrap().replace(place);
+                if let Some(before) = before {
+                    world.system.machine.store(before, !0);
+                }
+                assert_ne!(world.system.machine.load_unseen(place), !0, "read again");
+            };
+            let length = (stream.len() - at) as u64;
+            let arguments = [writer, BUFFER, length];
+            let written = world.system.machine.watch(spoil, || {
+                world.call(AGENT, abi::H_HPT_WRITE, &arguments).ok()
+            });
+            at += written[0] as usize;
+        }
+        assert_eq!(world.close(writer), Status::Success);
+        let slots = (1000..1300).chain([5000]);
+        assert_eq!(
+            world.image(CLIENT),
+            slots.map(|slot| (slot, ENTRY)).collect()
+        );
+    }
 }
 
 /// A guest reads its own table into its own memory; its shared window is as good as the rest.

@@ -1,9 +1,12 @@
 //! Handles that are not the caller's, not open or not any more; and what opening refuses.
 
-use crate::common::stream::{Record, encode, said};
-use crate::common::world::{AGENT, BUFFER, BUFFER_SIZE, CLIENT, JUNK, World};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::common::probe::{Deed, probed};
+use crate::common::stream::{Header, Record, decode, encode, said};
+use crate::common::world::{AGENT, BUFFER, BUFFER_SIZE, CLIENT, JUNK, Spec, Store, World};
 use crate::{ENTRY, OTHER, TOKENS, WRITE, open, store, stream};
-use realhpt::hcall::abi::{LPAR_SELF, Status};
+use realhpt::hcall::abi::{LPAR_SELF, Privileges, Status};
 use realhpt::hcall::{Next, abi};
 use realhpt::table::Format;
 
@@ -169,6 +172,120 @@ fn streams_of_a_partition_that_ends_are_closed() {
     let exit = world.call(CLIENT, abi::H_LPAR_EXIT, &[0]);
     assert_eq!(exit.next, Next::Exit);
     assert_eq!(count(), 0);
+}
+
+/// Whatever table they are over: one's own, or another's, which goes on.
+#[test]
+fn streams_end_with_who_opened_them() {
+    let controller = Spec {
+        lpid: OTHER,
+        privileges: Privileges::CONTROL,
+        ..Spec::client(18).with_regions(&[(0, 1 << 40, 16 << 20)])
+    };
+    let store = Store::new(&[Spec::agent(), Spec::client(18), controller]);
+    let world = World::new(&store, Format::V3_0);
+    let target = u64::from(CLIENT);
+    let count = || world.call(AGENT, abi::H_HPT_STAT, &[target]).ok()[3..5].to_vec();
+    let of_another = world.open(CLIENT, 0, 0);
+    let end = |how: u64| {
+        if how == abi::H_LPAR_EXIT {
+            let exit = world.call(OTHER, how, &[0]);
+            assert_eq!(exit.next, Next::Exit);
+        } else {
+            assert_eq!(world.control(abi::H_LPAR_PAUSE, OTHER), Status::Success);
+        }
+    };
+    for how in [abi::H_LPAR_EXIT, abi::H_LPAR_RESET] {
+        assert_eq!(world.control(abi::H_LPAR_START, OTHER), Status::Success);
+        let handles = [0, 0, WRITE].map(|flags| {
+            let (status, handle) = open(&world, OTHER, target, flags, 0);
+            assert_eq!(status, Status::Success);
+            handle
+        });
+        assert_eq!(count(), [3, 1]);
+        end(how);
+        // A partition that is paused has them still.
+        let left = if how == abi::H_LPAR_EXIT {
+            [1, 0]
+        } else {
+            [3, 1]
+        };
+        assert_eq!(count(), left);
+        assert_eq!(world.control(abi::H_LPAR_RESET, OTHER), Status::Success);
+        assert_eq!(count(), [1, 0]);
+        for handle in handles {
+            for token in TOKENS {
+                let used = stream(&world, OTHER, token, [handle, 0, 4096]);
+                assert_eq!(used, Status::Parameter);
+            }
+            let closed = world.call(OTHER, abi::H_HPT_CLOSE, &[handle]);
+            assert_eq!(closed.status(), Status::Parameter);
+        }
+    }
+    let pass = world.pass(of_another, BUFFER_SIZE);
+    assert_eq!(said(&pass.records).count(), 1 << 14);
+}
+
+/// Another vCPU makes calls on a handle while one is under way on it.
+#[test]
+fn a_handle_in_use_is_busy() {
+    static SEEN: AtomicU64 = AtomicU64::new(0);
+    let world = probed(Format::V3_0);
+    let target = u64::from(CLIENT);
+    let call = |token, handle| world.call(AGENT, token, &[handle, BUFFER, 4096]).status();
+    // Each call is made twice inside the first one, so that a handle is still in use after one is refused.
+    let inside = move |deed: Deed, at: fn(Deed) -> bool, token, handle| {
+        if at(deed) && SEEN.fetch_add(1, Ordering::Relaxed) == 0 {
+            for token in [token, abi::H_HPT_CLOSE, token, abi::H_HPT_CLOSE] {
+                let used = world.call(AGENT, token, &[handle, BUFFER, 4096]);
+                assert_eq!(used.status(), Status::Busy, "{token:#x}");
+            }
+            let [_, _, _, readers, writers, ..] =
+                world.call(AGENT, abi::H_HPT_STAT, &[target]).ok();
+            assert_eq!((readers, writers), (1, 1));
+            let second = world.call(AGENT, abi::H_HPT_OPEN, &[target, WRITE, 0]);
+            assert_eq!(second.status(), Status::Resource);
+        }
+    };
+    let watch = |at: fn(Deed) -> bool, token, handle| {
+        SEEN.store(0, Ordering::Relaxed);
+        let hook = move |deed| inside(deed, at, token, handle);
+        let status = world.system.machine.watch(hook, || call(token, handle));
+        assert_eq!(status, Status::Success);
+        assert!(SEEN.load(Ordering::Relaxed) > 0, "it was made inside");
+    };
+    let reader = world.open(CLIENT, 0, 0);
+    let writer = world.open(CLIENT, WRITE, 0);
+    let record = Record {
+        index: 3,
+        valid: vec![ENTRY; 4],
+        invalid: 0,
+    };
+    let bytes = encode(&[record]);
+    world.put(BUFFER, &bytes);
+    world.put(BUFFER + bytes.len() as u64, &[0; 4096]);
+    watch(
+        |deed| matches!(deed, Deed::Loads(_)),
+        abi::H_HPT_WRITE,
+        writer,
+    );
+    for first in [true, false] {
+        watch(
+            |deed| matches!(deed, Deed::Stores(_)),
+            abi::H_HPT_READ,
+            reader,
+        );
+        let read = world.bytes(BUFFER, if first { 80 } else { 72 });
+        let records = decode(&read, Header::Big).unwrap();
+        let told = said(&records).filter_map(|(slot, entry)| Some((slot, entry?)));
+        assert!(told.eq((3..7).map(|slot| (slot, ENTRY))), "{records:x?}");
+        // A later pass: the same entries once more.
+        let _ = world.pass(reader, BUFFER_SIZE);
+        assert_eq!(world.write(writer, &bytes).0, Status::Success);
+    }
+    for handle in [reader, writer] {
+        assert_eq!(world.close(handle), Status::Success);
+    }
 }
 
 #[test]

@@ -6,6 +6,8 @@
 //!   on once and in order; a later pass says what changed since and nothing else; whatever is said is what the
 //!   table holds then; a pass that nothing interrupts leaves the reader's copy equal to the table; CLEAN is
 //!   never said while something is due; pending is what is due, exactly when the partition is paused.
+//! * Four readers at once, each with its own filter, start and pace, beside writers at random: after every lap each
+//!   one's copy equals the table ([`laps`]).
 //! * Streams written: records good and hostile, cut anywhere: what is consumed is applied and nothing else is,
 //!   the first bad entry's index is right; a table read and restored, in the other format too, is the same.
 //! * The calls that reach memory itself ([`memory`]): what they do to which bytes, and to no others.
@@ -21,6 +23,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod entry;
+mod laps;
 mod machine;
 mod memory;
 mod ops;

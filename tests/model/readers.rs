@@ -1,9 +1,9 @@
 //! Cases between readers that random sequences seldom meet.
 
 use crate::common::stream::{Image, encode, records_of, said};
-use crate::common::world::{BUFFER_SIZE, CLIENT, World};
+use crate::common::world::{AGENT, BUFFER_SIZE, CLIENT, World};
 use crate::entry::{C, FORMATS, R, SLOTS};
-use realhpt::hcall::abi::{self, ReadFlags};
+use realhpt::hcall::abi::{self, ReadFlags, Status};
 
 const ENTRY: (u64, u64) = (0x4000_0045_6789_0081, 0x1012);
 
@@ -66,6 +66,36 @@ fn what_a_write_changes_is_pending_when_it_returns() {
         world.restore(CLIENT, &encode(&records_of(&image, SLOTS)));
         for left in (0..12).rev() {
             assert_eq!(world.read(reader, 24).unwrap().pending, left);
+        }
+    }
+}
+
+/// R and C that hardware has set and nobody has looked for: a pause does, so that all of them are pending when it returns.
+#[test]
+fn what_hardware_set_is_pending_when_a_pause_returns() {
+    for format in FORMATS {
+        let world = World::leaked(18, format);
+        assert_eq!(world.control(abi::H_LPAR_START, CLIENT), Status::Success);
+        let slots = (0..4).flat_map(|block| (0..3).map(move |slot| block * 4096 + slot * 100));
+        for slot in slots.clone() {
+            world
+                .call(CLIENT, abi::H_ENTER, &[1 << 39, slot, ENTRY.0, ENTRY.1])
+                .ok();
+        }
+        let readers = [world.open(CLIENT, 0, 0), world.open(CLIENT, 0, 0)];
+        for reader in readers {
+            let _ = world.pass(reader, BUFFER_SIZE);
+        }
+        for slot in slots {
+            world.touch(slot, R);
+        }
+        assert_eq!(world.control(abi::H_LPAR_PAUSE, CLIENT), Status::Success);
+        let stat = world.call(AGENT, abi::H_HPT_STAT, &[u64::from(CLIENT)]);
+        assert_eq!(stat.ok()[6], 2 * 12);
+        for reader in readers {
+            for left in (0..12).rev() {
+                assert_eq!(world.read(reader, 24).unwrap().pending, left);
+            }
         }
     }
 }

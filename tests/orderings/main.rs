@@ -4,7 +4,7 @@
 //!   invalidation, with the right RB; `eieio` between the doublewords of a publication and `ptesync` after it;
 //!   one sequence for a bulk or block remove; a byte store and a `tlbie` where R goes; none for an entry that
 //!   hardware never saw.
-//! * What stands in the table at each of these moments ([`Probe`]): dword 1 before dword 0, `unsettled` before
+//! * What stands in the table at each of these moments ([`common::probe`]): dword 1 before dword 0, `unsettled` before
 //!   VALID, VALID gone before the `tlbie`, nothing of a host address after.
 //! * That R and C which hardware sets at the last moment are never lost: they come with the answer, the guest's
 //!   view and the stream.

@@ -2,78 +2,15 @@
 
 use std::sync::Mutex;
 
+use crate::common::probe::{Deed, Probe, probed};
 use crate::common::stream::{Record, encode};
-use crate::common::world::{CLIENT, CLIENT_HOST, CLIENT_WINDOW, Store, World, recording};
+use crate::common::world::{CLIENT, CLIENT_HOST, CLIENT_WINDOW, World};
 use crate::{ABSENT, C, ENTRIES, FORMATS, HVLOCK, LPID, M, NOWHERE, R, VALID, enter};
-use realhpt::addr::{HostReal, Lpid};
+use realhpt::addr::HostReal;
 use realhpt::arch::Machine;
-use realhpt::arch::host::{Event, Recording};
+use realhpt::arch::host::Event;
 use realhpt::hcall::abi;
-use realhpt::sync::BeDword;
 use realhpt::table::Format;
-
-type Hook = Box<dyn Fn(Event) + Send>;
-
-/// A machine that lets the test look at the table at each event.
-struct Probe {
-    inner: Recording,
-    hook: Mutex<Option<Hook>>,
-}
-
-impl Probe {
-    fn see(&self, event: Event) {
-        if let Some(hook) = &*self.hook.lock().unwrap() {
-            hook(event);
-        }
-    }
-}
-
-impl Machine for Probe {
-    fn ptesync(&self) {
-        self.see(Event::Ptesync);
-    }
-    fn tlbie(&self, rb: u64, lpid: Lpid) {
-        self.see(Event::Tlbie(rb, lpid));
-    }
-    fn tlbsync(&self) {
-        self.see(Event::Tlbsync);
-    }
-    fn tlbiel(&self, rb: u64) {
-        self.see(Event::Tlbiel(rb));
-    }
-    fn tlbiel_sync(&self) {
-        self.see(Event::TlbielSync);
-    }
-    fn flush_lpid(&self, lpid: Lpid) {
-        self.see(Event::FlushLpid(lpid));
-    }
-    fn forgets_everywhere(&self) -> bool {
-        true
-    }
-    fn kick(&self, cpu: usize) {
-        self.see(Event::Kick(cpu));
-    }
-    fn eieio(&self) {
-        self.see(Event::Eieio);
-    }
-    fn store_byte(&self, dword: &BeDword, number: usize, value: u8) {
-        self.see(Event::StoreByte(number, value));
-        self.inner.store_byte(dword, number, value);
-    }
-    fn load(&self, at: HostReal) -> u64 {
-        self.inner.load(at)
-    }
-    fn store(&self, at: HostReal, value: u64) {
-        self.inner.store(at, value);
-    }
-    fn zero(&self, at: HostReal, bytes: u64) {
-        self.see(Event::Zero(at, bytes));
-        self.inner.zero(at, bytes);
-    }
-    fn synchronise_instructions(&self, at: HostReal, bytes: u64) {
-        self.see(Event::Synchronise(at, bytes));
-    }
-}
 
 /// What stood in a slot at an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +28,8 @@ fn moments(world: &'static World<'static, Probe>, slot: u64, act: impl FnOnce())
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock();
     SEEN.lock().unwrap().clear();
-    *world.system.machine.hook.lock().unwrap() = Some(Box::new(move |event| {
+    let look = move |deed| {
+        let Deed::Asks(event) = deed else { return };
         let table = world.client().table();
         let (dword0, dword1) = world.real(slot);
         let (unsettled, occupied) = (
@@ -105,19 +43,9 @@ fn moments(world: &'static World<'static, Probe>, slot: u64, act: impl FnOnce())
             unsettled,
             occupied,
         });
-    }));
-    act();
-    *world.system.machine.hook.lock().unwrap() = None;
-    SEEN.lock().unwrap().clone()
-}
-
-fn probed(format: Format) -> &'static World<'static, Probe> {
-    let store = Box::leak(Box::new(Store::pair(18)));
-    let probe = Probe {
-        inner: recording(),
-        hook: Mutex::new(None),
     };
-    Box::leak(Box::new(World::on(probe, store, format)))
+    world.system.machine.watch(look, act);
+    SEEN.lock().unwrap().clone()
 }
 
 #[test]

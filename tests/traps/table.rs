@@ -1,28 +1,11 @@
 //! The table of traps is whole, and the tests that it names are there.
 
-use std::fs;
-use std::path::Path;
+use crate::common::named::{all_are_there, has_test, named};
 
 const DOCS: &str = include_str!("main.rs");
 
 /// How many traps there are.
 const TRAPS: usize = 41;
-
-/// The tests that a row names: file and function.
-fn named(row: &str) -> impl Iterator<Item = (&str, &str)> {
-    row.split('`').skip(1).step_by(2).filter_map(|name| {
-        let (file, function) = name.rsplit_once("::")?;
-        file.ends_with(".rs").then_some((file, function))
-    })
-}
-
-/// Whether a source has a function of this name with `#[test]` above it.
-fn has_test(source: &str, function: &str) -> bool {
-    source
-        .split("#[test]")
-        .skip(1)
-        .any(|test| test.trim_start().starts_with(&format!("fn {function}()")))
-}
 
 #[test]
 fn each_trap_has_a_row_and_each_test_is_there() {
@@ -43,13 +26,7 @@ fn each_trap_has_a_row_and_each_test_is_there() {
             .is_some_and(|why| !why.is_empty());
         assert!(why || answer.starts_with('`'), "{trap}: a test or why not");
         assert!(why || named(answer).next().is_some(), "{trap}: no test");
-        for (file, function) in named(answer) {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
-            let source = fs::read_to_string(&path).unwrap_or_else(|error| {
-                panic!("{trap}: {file}: {error}");
-            });
-            assert!(has_test(&source, function), "{trap}: {file}::{function}");
-        }
+        all_are_there(trap, answer);
         count += 1;
     }
     assert_eq!(count, TRAPS);

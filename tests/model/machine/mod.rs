@@ -59,6 +59,21 @@ impl Reader {
         Some((entry.v, entry.r))
     }
 
+    /// Its copy is the table, as its filter shows it.
+    fn has_the_table(&self, entries: &BTreeMap<u64, Entry>) {
+        let shown = |(&slot, entry)| Some((slot, self.shows(Some(entry))?));
+        let mut table: Image = entries.iter().filter_map(shown).collect();
+        if self.start != 0 {
+            // What lay before the start is known only where it changed.
+            table.retain(|slot, _| *slot >= self.start || self.copy.contains_key(slot));
+        }
+        assert_eq!(
+            differences(&self.copy, &table),
+            [""; 0],
+            "the copy is the table"
+        );
+    }
+
     /// Slots that it has still to be told of.
     fn pending(&self) -> u64 {
         let ahead = if self.pass == 1 {
@@ -249,7 +264,9 @@ impl Model {
             } => self.resize(commits, flags, shift),
             Op::ClearAll => self.clear_all(),
             Op::Reset => self.reset(),
-            Op::Stat => self.stat(),
+            Op::Stat => {
+                self.stat();
+            }
             Op::Proxy(by_proxy) => self.by_proxy = by_proxy,
         }
     }
@@ -290,14 +307,32 @@ impl Model {
         }
     }
 
-    fn stream(&mut self, reader: usize, length: u64) {
+    /// The least and the most that may be pending for a reader: what is due and known. What hardware has set and nobody has
+    /// looked at is not, but for a pause.
+    fn bounds(&self, reader: &Reader) -> (u64, u64) {
+        let due = reader.pending();
+        let unknown = if self.paused && reader.is_strict() {
+            0
+        } else {
+            reader.due.intersection(&self.touched).count() as u64
+        };
+        let least = due.saturating_sub(unknown + self.marks.uncounted(&reader.due));
+        let most = if reader.is_strict() {
+            due
+        } else {
+            due + self.touched.len() as u64
+        };
+        (least, most)
+    }
+
+    fn stream(&mut self, number: usize, length: u64) {
         // What hardware has set is marked when it is found; a pause has looked for it.
         for reader in self.readers.iter().filter(|_| !self.paused) {
             for &slot in reader.due.intersection(&self.touched) {
                 self.marks.add(slot);
             }
         }
-        let Some(reader) = self.readers.get_mut(reader) else {
+        let Some(reader) = self.readers.get_mut(number) else {
             return;
         };
         let read = match self.world.read(reader.handle, length) {
@@ -332,17 +367,7 @@ impl Model {
         }
         if ended && !reader.disturbed {
             assert!(reader.due.is_empty(), "{:x?} was not said", reader.due);
-            let shown = |(&slot, entry)| Some((slot, reader.shows(Some(entry))?));
-            let mut table: Image = self.entries.iter().filter_map(shown).collect();
-            if reader.start != 0 {
-                // What lay before the start is known only where it changed.
-                table.retain(|slot, _| *slot >= reader.start || reader.copy.contains_key(slot));
-            }
-            assert_eq!(
-                differences(&reader.copy, &table),
-                [""; 0],
-                "the copy is the table"
-            );
+            reader.has_the_table(&self.entries);
         }
         let clean = read.flags.contains(ReadFlags::CLEAN);
         self.marks.take_two();
@@ -356,24 +381,13 @@ impl Model {
             "clean with {:x?} due",
             reader.due
         );
-        // Pending: what is known. What hardware has set and nobody has looked at is not, but for a pause.
-        let due = reader.pending();
-        let unknown = if self.paused && reader.is_strict() {
-            0
-        } else {
-            reader.due.intersection(&self.touched).count() as u64
-        };
-        let least = due.saturating_sub(unknown + self.marks.uncounted(&reader.due));
-        let most = if reader.is_strict() {
-            due
-        } else {
-            due + self.touched.len() as u64
-        };
+        let (least, most) = self.bounds(&self.readers[number]);
         assert!(
             least <= read.pending && read.pending <= most,
             "pending {}, not {least} to {most}",
             read.pending
         );
+        let reader = &mut self.readers[number];
         if ended {
             reader.pass += 1;
             (reader.found, reader.disturbed) = (false, false);
@@ -459,33 +473,63 @@ impl Model {
         (self.entries, self.paused) = (vrma(), false);
     }
 
-    fn stat(&self) {
+    /// H_HPT_STAT; how many slots are pending for all readers.
+    fn stat(&mut self) -> u64 {
         let stat = self
             .world
             .call(AGENT, abi::H_HPT_STAT, &[u64::from(CLIENT)]);
-        let [version, order, _, readers, writers, ..] = stat.ok();
+        let [version, order, _, readers, writers, _, pending, ..] = stat.ok();
         let expected = (abi::ABI_VERSION, 18, self.readers.len() as u64, 0);
         assert_eq!((version, order, readers, writers), expected);
+        self.marks.take_two();
+        let bounds = self.readers.iter().map(|reader| self.bounds(reader));
+        let (least, most) = bounds.fold((0, 0), |(least, most), of_one| {
+            (least + of_one.0, most + of_one.1)
+        });
+        assert!(
+            least <= pending && pending <= most,
+            "pending {pending} for all, not {least} to {most}"
+        );
+        pending
+    }
+
+    /// Lets every reader of a paused partition's table come to the end of its lap, and make one more, in turns of a call
+    /// with a buffer of its `length`. Then it has been told everything: its copy is the table, and nothing is pending.
+    pub(crate) fn lap(&mut self, mut length: impl FnMut(usize) -> u64) {
+        assert!(self.paused);
+        // What is pending is exact from here on, what hardware has set included.
+        self.stat();
+        let mut last: Vec<u64> = self.readers.iter().map(|reader| reader.pass + 2).collect();
+        for calls in 0.. {
+            assert!(calls < 100_000, "the readers do not get on");
+            let behind = |&number: &usize| self.readers[number].pass < last[number];
+            let behind: Vec<usize> = (0..last.len()).filter(behind).collect();
+            if behind.is_empty() {
+                break;
+            }
+            for number in behind {
+                self.stream(number, length(number));
+            }
+        }
+        for reader in &self.readers {
+            reader.has_the_table(&self.entries);
+        }
+        assert_eq!(self.stat(), 0, "pending for those who know all");
+        // The one after it has nothing.
+        last.iter_mut().for_each(|pass| *pass += 1);
+        for (number, last) in last.into_iter().enumerate() {
+            while self.readers[number].pass < last {
+                self.stream(number, length(number));
+                assert!(!self.readers[number].found, "nothing is due");
+            }
+        }
     }
 
     /// Lets every reader come to the end: paused, each is told all and then finds nothing.
     pub(crate) fn finish(mut self) {
         self.step(Op::Pause);
-        for number in 0..self.readers.len() {
-            for length in [24, 100, BUFFER_SIZE] {
-                let passes = self.readers[number].pass + 1;
-                for _ in 0..100_000 {
-                    self.stream(number, length);
-                    if self.readers[number].pass == passes {
-                        break;
-                    }
-                }
-                assert_eq!(
-                    self.readers[number].pass, passes,
-                    "the reader does not get on"
-                );
-            }
-            assert!(self.world.pass(self.readers[number].handle, 24).clean);
+        for length in [24, 100, BUFFER_SIZE] {
+            self.lap(|_| length);
         }
         for reader in core::mem::take(&mut self.readers) {
             assert_eq!(self.world.close(reader.handle), Status::Success);

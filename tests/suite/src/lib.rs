@@ -84,6 +84,7 @@ macro_rules! cases {
             rc::a_new_entry_starts_without,
             rc::a_later_pass_harvests_them,
             rc::a_paused_partition_has_given_them,
+            rc::a_pause_knows_what_is_pending,
             tlb::an_entry_removed_without_the_sequence_stays,
             tlb::a_permission_taken_without_the_sequence_stays,
             tlb::r_and_c_taken_without_the_sequence_stay_away,
@@ -116,11 +117,13 @@ macro_rules! cases {
             reading::bad_buffers,
             reading::bad_arguments_of_open,
             reading::every_change_once,
+            reading::what_a_write_changes_is_pending,
             reading::readers_do_not_share,
             reading::bolted_only,
             reading::start_index,
             reading::readers_run_out,
             reading::handles_end,
+            reading::streams_end_with_who_opened_them,
             reading::ones_own_table,
             writing::every_buffer_size,
             writing::bad_buffers,
@@ -130,6 +133,9 @@ macro_rules! cases {
             writing::inside_a_record,
             writing::overwrites_and_invalidates,
             writing::statistics,
+            sizes::a_record_counts_no_more_than_65535_of_each,
+            sizes::the_work_of_a_call_is_bounded,
+            sizes::a_pass_that_says_nothing_goes_on,
             partitions::query,
             partitions::states,
             partitions::exit_codes,
@@ -140,6 +146,7 @@ macro_rules! cases {
             smp::a_vcpu_that_runs_is_not_started,
             smp::two_vcpus_run_at_once,
             smp::a_prod_ends_a_cede,
+            smp::a_handle_in_use_is_busy,
             proxy::every_call_on_a_table,
             proxy::takes_effect,
             proxy::not_while_it_runs,
@@ -259,6 +266,33 @@ pub mod order {
     pub const LARGEST: u32 = 21;
 }
 
+/// What a table costs beside its HPT, from DESIGN section 3 alone: what H_HPT_STAT and the boot log say.
+pub mod table {
+    /// Reader slots of a table.
+    pub const READERS: u64 = 4;
+
+    /// The bytes for so many slots and reader slots: eight a slot for the guest view, a bit for what is occupied; a bit and
+    /// its summary, a bit for 64, for what is unsettled, for what has changed, and for each reader's marks.
+    #[must_use]
+    pub const fn bytes_for(slots: u64, readers: u64) -> u64 {
+        8 * slots + slots / 8 + (2 + readers) * (slots / 8 + slots / 512)
+    }
+
+    /// The bytes beside a table of this order.
+    #[must_use]
+    pub const fn bytes_beside(order: u32) -> u64 {
+        bytes_for(1 << (order - 4), READERS)
+    }
+
+    /// The same for one that may be resized: all is reserved for the largest order, and a second table with what belongs to
+    /// it but for the readers' marks.
+    #[must_use]
+    pub const fn bytes_beside_resizable(order: u32, largest: u32) -> u64 {
+        let hpts = 2 * (1 << largest) - (1 << order);
+        hpts + bytes_beside(largest) + bytes_for(1 << (largest - 4), 0)
+    }
+}
+
 /// What a client is started for: r3 at its start.
 pub mod job {
     /// Ends with code 0.
@@ -303,6 +337,8 @@ pub mod job {
     pub const RESIZE: u64 = 20;
     /// Clears its own table in real mode, and enters what it needs again.
     pub const CLEAR: u64 = 21;
+    /// Opens as many readers of its own table as it may, and goes on using the processor for ever.
+    pub const HOLD_READERS: u64 = 22;
 
     /// Every vCPU enters, uses and removes an entry of its own, for ever.
     pub const CROWD_WORK: u64 = 0x30;

@@ -104,6 +104,7 @@ fn run(bench: &mut Bench<'_>) -> Outcome<u64> {
         job::WILD_BUFFERS => wild_buffers(bench),
         job::WILD_SLOTS => wild_slots(bench),
         job::OWN_TABLE => own_table(),
+        job::HOLD_READERS => hold_readers(),
         job::EVERY_TOKEN => every_token(bench),
         job::NO_REAL_MODE => no_real_mode(bench),
         job::NO_VECTORS => no_vectors(),
@@ -310,10 +311,8 @@ fn wild_slots(bench: &mut Bench<'_>) -> Outcome {
     Ok(())
 }
 
-/// Readers of its own table but the last, and no writer.
-fn own_table() -> Outcome {
-    let writer = hcall::hpt_open(LPAR_SELF, OpenFlags::WRITE, 0);
-    refused("a writer", Status::Busy, writer)?;
+/// Readers of its own table, as many as it may have.
+fn own_readers() -> Outcome<[u64; 3]> {
     let mut handles = [0; 3];
     for handle in &mut handles {
         *handle = hcall::hpt_open(LPAR_SELF, OpenFlags::empty(), 0)
@@ -322,7 +321,19 @@ fn own_table() -> Outcome {
     }
     let last = hcall::hpt_open(LPAR_SELF, OpenFlags::empty(), 0);
     refused("the last reader", Status::Resource, last)?;
-    for handle in handles {
+    Ok(handles)
+}
+
+fn hold_readers() -> Outcome {
+    own_readers()?;
+    spin()
+}
+
+/// Readers of its own table but the last, and no writer.
+fn own_table() -> Outcome {
+    let writer = hcall::hpt_open(LPAR_SELF, OpenFlags::WRITE, 0);
+    refused("a writer", Status::Busy, writer)?;
+    for handle in own_readers()? {
         hcall::hpt_close(handle).must("close")?;
     }
     let pass = first_pass(LPAR_SELF)?;

@@ -20,6 +20,7 @@ pub(crate) mod read;
 pub(crate) mod reading;
 pub(crate) mod remove;
 pub(crate) mod resize;
+pub(crate) mod sizes;
 pub(crate) mod smp;
 pub(crate) mod switches;
 pub(crate) mod tlb;

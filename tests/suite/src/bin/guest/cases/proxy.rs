@@ -28,7 +28,7 @@ const EXACT: u64 = 1 << 39;
 const JUNK: u64 = 0x6a75_6e6b;
 
 /// Registers with a call and its arguments.
-fn registers(token: u64, arguments: &[u64]) -> Registers {
+pub(super) fn registers(token: u64, arguments: &[u64]) -> Registers {
     let mut registers = [JUNK; 10];
     let values = core::iter::once(&token).chain(arguments);
     for (register, value) in registers.iter_mut().zip(values) {
@@ -38,7 +38,7 @@ fn registers(token: u64, arguments: &[u64]) -> Registers {
 }
 
 /// Has the registers loaded by a partition.
-fn proxy(lpar: u64, registers: &mut Registers) -> Result<(), Failure> {
+pub(super) fn proxy(lpar: u64, registers: &mut Registers) -> Result<(), Failure> {
     let address = registers.as_mut_ptr().expose_provenance() as u64;
     // SAFETY: the registers are there to be written.
     unsafe { hcall::lpar_hcall(lpar, address) }

@@ -1,16 +1,19 @@
 //! R and C: set by hardware, seen by H_READ, given back by H_REMOVE, harvested by the stream.
 
 use realhpt_pseries::{
-    abi::{Flags, LPAR_SELF, OpenFlags},
-    cpu::{self, TICKS_PER_MS},
-    hcall,
+    abi::{Flags, H_CLEAR_REF, LPAR_SELF, OpenFlags},
+    cpu::{self, TICKS_PER_MS, timebase},
+    hcall::{self, Hpte, hcall},
     mmu::pte::{PP_READ_ONLY, PP_READ_WRITE, Page, R_C, R_R},
 };
-use realhpt_suite::{job, partition};
+use realhpt_suite::{job, partition, raw::LOOK};
 
-use super::protect::flags;
+use super::{
+    protect::flags,
+    proxy::{proxy, registers},
+};
 use crate::{
-    bench::{Bench, Mapped, load, store, store_real, try_fetch},
+    bench::{Bench, Mapped, PATIENCE, load, store, store_real, try_fetch},
     client,
     code::RETURN,
     stream::{self, READ, read_pass},
@@ -195,6 +198,59 @@ pub(crate) fn a_paused_partition_has_given_them(bench: &mut Bench<'_>) -> Outcom
         u64::from(true),
         u64::from(reference == used),
     )
+}
+
+/// R that hardware has set and nobody has looked for: a pause does. The client loads from a page all the time.
+pub(crate) fn a_pause_knows_what_is_pending(bench: &mut Bench<'_>) -> Outcome {
+    let client = partition::CLIENT;
+    bench.start(client, job::WATCH_PAGE)?;
+    let reader = bench
+        .open(client, OpenFlags::empty(), 0)
+        .must("open")?
+        .handle;
+    let begin = timebase();
+    let in_time = || holds("time it takes", begin, timebase() - begin < PATIENCE);
+    let ptex = loop {
+        in_time()?;
+        let pass = read_pass(reader, READ.bytes())?;
+        let is_page =
+            |(_, (dw0, dw1)): &&(u64, Hpte)| dw0 & !0x7f == client::page_tag(1) && dw1 & R_R != 0;
+        if let Some((ptex, _)) = pass.entries.iter().find(is_page) {
+            break *ptex;
+        }
+    };
+    for _ in 0..4 {
+        hcall::lpar_pause(client).must("pause")?;
+        let pending = hcall::hpt_stat(client).must("statistics")?.pending;
+        let pass = read_pass(reader, READ.bytes())?;
+        same("slots that were pending", pending, pass.slots)?;
+        let mut clear = registers(H_CLEAR_REF, &[0, ptex]);
+        proxy(client, &mut clear).must("a call by proxy")?;
+        let pass = read_pass(reader, READ.bytes())?;
+        same("slots that the call changed", 1, pass.slots)?;
+        hcall::lpar_resume(client).must("resume")?;
+        // Until it stands in the real entry.
+        loop {
+            in_time()?;
+            let mut look = [LOOK, client, ptex, 0, 0, 0, 0, 0, 0, 0];
+            // SAFETY: it only looks.
+            unsafe { hcall(&mut look) };
+            let [status, _, dw1, ..] = look;
+            same("status of the look", 0, status)?;
+            if dw1 & R_R != 0 {
+                break;
+            }
+            cpu::cede(TICKS_PER_MS);
+        }
+        hcall::lpar_pause(client).must("pause")?;
+        let pending = hcall::hpt_stat(client).must("statistics")?.pending;
+        let pass = read_pass(reader, READ.bytes())?;
+        same("slots that were pending", pending, pass.slots)?;
+        let (_, dw1) = pass.of(ptex).flatten().must("the page in the pass")?;
+        same("R", R_R, dw1 & R_R)?;
+        hcall::lpar_resume(client).must("resume")?;
+    }
+    Ok(())
 }
 
 /// R and C of the client's pages, as far as a pass has them.

@@ -2,13 +2,14 @@
 
 use realhpt_pseries::{
     abi::{LPAR_SELF, MIN_READ_BUFFER, OpenFlags, Status},
+    cpu::{self, TICKS_PER_MS, timebase},
     hcall::{self, Hpte, hpt_read},
     mmu::pte::{R_C, R_R, V_BOLTED},
 };
-use realhpt_suite::partition;
+use realhpt_suite::{job, partition};
 
 use crate::{
-    bench::Bench,
+    bench::{Bench, PATIENCE},
     stream::{
         self, READ, Records, Samples, WRITE, first_pass, is_sample_table, read_pass,
         read_pass_from, read_piece, restore_samples, sample,
@@ -155,6 +156,15 @@ pub(crate) fn bad_buffers(bench: &mut Bench<'_>) -> Outcome {
         refused("a buffer", Status::Parameter, result)?;
     }
     is_sample_table(&read_pass(handle, 4096)?)?;
+    // Nor of a later pass's changes.
+    change(bench, 1)?;
+    for (address, length) in [(memory - 16, 24), (good + 1, 64), (good, memory - good + 1)] {
+        // SAFETY: the call is refused.
+        let result = unsafe { hpt_read(handle, address, length) };
+        refused("a buffer", Status::Parameter, result)?;
+    }
+    refused("a small one", Status::Parameter, read_piece(handle, 23))?;
+    shows_changes(&read_pass(handle, 64)?, 1)?;
     // The window is the partition's memory too.
     let reader = open(bench)?;
     // SAFETY: the window is there to be written.
@@ -197,6 +207,27 @@ pub(crate) fn every_change_once(bench: &mut Bench<'_>) -> Outcome {
         same("number of the pass", 2 + 2 * salt, pass.number)?;
         shows_changes(&pass, salt)?;
         is_clean(handle, READ.bytes())?;
+    }
+    Ok(())
+}
+
+/// More blocks of the table than one call looks at: what is pending is all of it, at once.
+pub(crate) fn what_a_write_changes_is_pending(bench: &mut Bench<'_>) -> Outcome {
+    let reader = open_and_read(bench)?;
+    let writer = bench
+        .open(TABLE, OpenFlags::WRITE, 0)
+        .must("open to write")?
+        .handle;
+    let mut records = Records::new();
+    for block in (0..SLOTS).step_by(4096) {
+        for slot in [block, block + 100, block + 4000] {
+            records.record(slot, Samples(slot..slot + 1), 0);
+        }
+    }
+    records.write(writer, WRITE.bytes())?;
+    for left in (0..12).rev() {
+        let piece = read_piece(reader, MIN_READ_BUFFER).must("read")?;
+        same("pending", left, piece.pending)?;
     }
     Ok(())
 }
@@ -308,6 +339,34 @@ pub(crate) fn handles_end(bench: &mut Bench<'_>) -> Outcome {
     hcall::lpar_reset(TABLE).must("reset")?;
     let written = hcall::hpt_write(writer, WRITE.address(), 8);
     refused("write after a reset", Status::Closed, written)
+}
+
+/// A client holds every slot of its own table that it may: they are its until it is reset.
+pub(crate) fn streams_end_with_who_opened_them(bench: &mut Bench<'_>) -> Outcome {
+    let client = partition::CLIENT;
+    let readers = || -> Outcome<u64> { Ok(hcall::hpt_stat(client).must("statistics")?.readers) };
+    bench.start(client, job::HOLD_READERS)?;
+    let begin = timebase();
+    while readers()? < 3 {
+        holds("time it takes", begin, timebase() - begin < PATIENCE)?;
+        cpu::cede(TICKS_PER_MS);
+    }
+    hcall::lpar_pause(client).must("pause")?;
+    same("readers while it is paused", 3, readers()?)?;
+    let last = bench
+        .open(client, OpenFlags::empty(), 0)
+        .must("the last one")?;
+    let fifth = bench.open(client, OpenFlags::empty(), 0);
+    refused("a fifth reader", Status::Resource, fifth)?;
+    hcall::lpar_reset(client).must("reset")?;
+    same("readers after a reset", 0, readers()?)?;
+    bench.close(last.handle).must("close")?;
+    for _ in 0..4 {
+        bench
+            .open(client, OpenFlags::empty(), 0)
+            .must("a slot of the client's")?;
+    }
+    same("readers", 4, readers()?)
 }
 
 /// The table that the suite runs by: its own page was executed and stored to.

@@ -1,23 +1,26 @@
 //! Several vCPUs of one partition, on several CPUs.
 
-use core::sync::atomic::{AtomicU64, Ordering};
-
-use realhpt_pseries::{
-    abi::Status,
-    cpu::{self, TICKS_PER_MS, timebase},
-    hcall, vcpu,
+use core::{
+    ops::Range,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
+use realhpt_pseries::{
+    abi::{OpenFlags, ReadFlags, Status},
+    cpu::{self, TICKS_PER_MS, timebase},
+    hcall::{self, Hpte, hpt_read},
+    vcpu,
+};
+use realhpt_suite::partition;
+
 use crate::{
-    bench::Bench,
+    bench::{Bench, PATIENCE},
+    stream::{Buffer, READ, Sink, WRITE, decode, restore_samples},
     trouble::{Must as _, Outcome, holds, refused, same},
 };
 
 /// vCPUs of the suite's own partition.
 const VCPUS: usize = 2;
-/// How long another vCPU may take for what it is to do, a busy host included.
-const PATIENCE: u64 = 10_000 * TICKS_PER_MS;
-
 /// What the other vCPU has come to.
 static STEP: AtomicU64 = AtomicU64::new(0);
 
@@ -129,4 +132,92 @@ pub(crate) fn a_prod_ends_a_cede(_: &mut Bench<'_>) -> Outcome {
     hcall::confer(u64::MAX).must("confer to all")?;
     hcall::confer(1).must("confer to one")?;
     same("step", 2, STEP.load(Ordering::Acquire))
+}
+
+/// Slots that two vCPUs were told of by one reader, the sum of their numbers, and how often one of them found it in use.
+static TOLD: AtomicU64 = AtomicU64::new(0);
+static SUM: AtomicU64 = AtomicU64::new(0);
+static BUSY: AtomicU64 = AtomicU64::new(0);
+/// Passes of the reader that have ended.
+static PASSES: AtomicU64 = AtomicU64::new(0);
+
+/// What one of them is told.
+struct Told;
+
+impl Sink for Told {
+    fn record(&mut self, _: Range<u64>) -> Outcome {
+        Ok(())
+    }
+
+    fn slot(&mut self, number: u64, _: Option<Hpte>) -> Outcome {
+        TOLD.fetch_add(1, Ordering::Relaxed);
+        SUM.fetch_add(number, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// Reads a reader's first pass with small buffers, together with whoever else does, to its end.
+fn share_pass(handle: u64, buffer: &Buffer) -> Outcome {
+    while PASSES.load(Ordering::Acquire) == 0 {
+        // SAFETY: the buffer is there to be written.
+        match unsafe { hpt_read(handle, buffer.address(), 64) } {
+            Ok(piece) => {
+                if piece.pass == 1 {
+                    decode(buffer, piece.bytes, &mut Told)?;
+                }
+                if piece.flags.contains(ReadFlags::END_OF_PASS) {
+                    PASSES.fetch_add(1, Ordering::Release);
+                }
+            }
+            Err(failure) => {
+                refused::<()>("a read", Status::Busy, Err(failure))?;
+                BUSY.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Two vCPUs read by one handle: one of them at a time, the other is told so, and each slot comes once.
+pub(crate) fn a_handle_in_use_is_busy(bench: &mut Bench<'_>) -> Outcome {
+    let table = partition::EMPTY;
+    restore_samples(table)?;
+    let begin = timebase();
+    BUSY.store(0, Ordering::Relaxed);
+    while BUSY.load(Ordering::Relaxed) == 0 {
+        holds(
+            "time without a call that was busy",
+            begin,
+            timebase() - begin < PATIENCE,
+        )?;
+        for count in [&TOLD, &SUM, &PASSES] {
+            count.store(0, Ordering::Relaxed);
+        }
+        let reader = bench.open(table, OpenFlags::empty(), 0).must("open")?;
+        start(
+            |handle| {
+                STEP.store(1, Ordering::Release);
+                let line = share_pass(handle, &WRITE).map_or_else(|trouble| trouble.line(), |()| 0);
+                STEP.store(2 + line, Ordering::Release);
+            },
+            reader.handle,
+        )?;
+        wait_for(1)?;
+        share_pass(reader.handle, &READ)?;
+        wait_for(2)?;
+        same(
+            "line of the other one's trouble",
+            0,
+            STEP.load(Ordering::Acquire) - 2,
+        )?;
+        let slots = 1 << 14;
+        same("slots", slots, TOLD.load(Ordering::Relaxed))?;
+        same(
+            "sum of their numbers",
+            slots * (slots - 1) / 2,
+            SUM.load(Ordering::Relaxed),
+        )?;
+        bench.close(reader.handle).must("close")?;
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@ use realhpt_pseries::{
     hcall::{self, Failure, hpt_write},
     mmu::pte::V_LARGE,
 };
-use realhpt_suite::{job, partition};
+use realhpt_suite::{job, order, partition, table};
 
 use crate::{
     bench::Bench,
@@ -270,11 +270,14 @@ pub(crate) fn statistics(bench: &mut Bench<'_>) -> Outcome {
     same("readers", 0, before.readers)?;
     same("writers", 0, before.writers)?;
     same("pending", 0, before.pending)?;
-    // At most nine bytes a slot, all reader slots included.
-    holds(
-        "bytes beside the table",
-        before.beside,
-        (8 * SLOTS..=9 * SLOTS).contains(&before.beside),
+    let beside = table::bytes_beside(order::FIRST);
+    same("bytes beside the table", beside, before.beside)?;
+    holds("bytes beside it at most", beside, beside <= 9 * SLOTS)?;
+    let resizable = hcall::hpt_stat(partition::VICTIM).must("statistics")?;
+    same(
+        "bytes beside a table that may be resized",
+        table::bytes_beside_resizable(order::FIRST, order::LARGEST),
+        resizable.beside,
     )?;
     let reader = bench.open(TABLE, OpenFlags::empty(), 0).must("open")?;
     same("order of the stream", 18, reader.order)?;

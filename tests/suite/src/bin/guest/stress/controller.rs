@@ -1,12 +1,14 @@
 //! The controller: reads the workers' table while they work, and sees that all agree when they stand still.
 //!
-//! Two readers are open all the time. One reads whole passes with a large buffer; the other, opened while the
-//! workers are at it, a few small pieces at a time, so that pauses come in the middle of its passes. A third one's
-//! first pass is made anew at each pause.
+//! Four readers are open, each with a first pass, a filter and a pace of its own. One reads whole passes with a large
+//! buffer. The others, opened one after the other while the workers are at it, read a few pieces at a time, so that
+//! pauses come in the middle of their passes: one with a small buffer, one the bolted entries alone with the smallest
+//! buffer that there may be, and one that is opened anew after each pause, wherever it may begin.
 //!
-//! At a pause all three copies must be equal, and equal to what the hypervisor keeps. Then a part of the table is
-//! rewritten to what it is, sometimes removed first, and the workers go on without having noticed. When they stand
-//! still by themselves the copies must also be what they know.
+//! At a pause each of them makes its lap, and all four copies must be equal, as far as each shows it; another first pass
+//! must be, and what the hypervisor keeps. Then a part of the table is rewritten to what it is, sometimes removed first,
+//! and the workers go on without having noticed. When they stand still by themselves the copies must also be what they
+//! know.
 
 use core::{
     fmt::Write as _,
@@ -14,7 +16,7 @@ use core::{
 };
 
 use realhpt_pseries::{
-    abi::{OpenFlags, State},
+    abi::{MIN_READ_BUFFER, OpenFlags, State},
     cpu::{TICKS_PER_MS, timebase},
     hcall::{self, Hpte, MANIFEST_ENTRY},
     mmu::pte::V_VALID,
@@ -25,22 +27,40 @@ use realhpt_suite::stress::{case, partition::WORKERS};
 use super::{
     Job, Known,
     audit::Audit,
-    copy::{Copy, Reader},
+    copy::{Copy, Reader, View},
     pages, published, restorer, word,
     worker::DEEDS,
 };
 use crate::{
     bench,
     random::Random,
-    stream::{READ, Records, WRITE},
+    stream::{Records, WRITE},
     trouble::{Must as _, Outcome, Trouble, same},
 };
 
 /// How long the workers run between two pauses, at most.
 const INTERVAL: u64 = 40 * TICKS_PER_MS;
-/// Bytes of the second reader's buffer, and how many of its pieces are read at a time, at most.
-const SMALL: u64 = 408;
+/// How many pieces of a reader are read at a time, at most.
 const PIECES: u64 = 8;
+/// Whole passes of the first reader, after which the others are opened one after the other.
+const PASSES: u64 = 3;
+
+/// The whole table, with as large a buffer as there is.
+const WHOLE: View = View {
+    flags: OpenFlags::empty(),
+    start: 0,
+    size: u64::MAX,
+};
+/// The same in small pieces.
+const SMALL: View = View { size: 408, ..WHOLE };
+/// The bolted entries alone, in the smallest ones.
+const BOLTED: View = View {
+    flags: OpenFlags::BOLTED_ONLY,
+    size: MIN_READ_BUFFER,
+    ..WHOLE
+};
+/// Bytes of the last reader's buffer, at most.
+const LATE: u64 = 4096;
 
 /// A line of the log.
 macro_rules! note {
@@ -59,16 +79,22 @@ struct Verdicts {
     table: Outcome,
 }
 
+/// How many readers there are beside the first.
+const OTHERS: usize = 3;
+
 struct Controller<'j> {
     job: &'j Job,
     random: Random,
     large: Reader,
-    small: Option<Reader>,
+    /// The others, as far as they are open; the last one is opened anew after each pause.
+    others: [Option<Reader>; OTHERS],
     fresh: Copy,
     audit: Audit,
     verdicts: Verdicts,
     pauses: u64,
     rewritten: u64,
+    /// How often the last reader made a lap before a pause.
+    reopened: u64,
 }
 
 /// The program.
@@ -132,14 +158,14 @@ impl<'j> Controller<'j> {
         let copy = |number| Copy::new(job.window, number, slots);
         // SAFETY: the restorer works on buffers of its own.
         unsafe { vcpu::start(1, restorer::main, job.seed) }.must("start of the restorer")?;
-        let large = Reader::open(WORKERS, copy(0), READ.bytes())?;
+        let large = Reader::open(WORKERS, copy(0), WHOLE)?;
         hcall::lpar_start(WORKERS, MANIFEST_ENTRY, 0).must("start")?;
         Ok(Self {
             job,
             random: Random(job.seed | 1),
             large,
-            small: None,
-            fresh: copy(2),
+            others: [const { None }; OTHERS],
+            fresh: copy(1 + OTHERS),
             audit: Audit::new(WORKERS, partition.memory, true),
             verdicts: Verdicts {
                 readers: Ok(()),
@@ -147,6 +173,7 @@ impl<'j> Controller<'j> {
             },
             pauses: 0,
             rewritten: 0,
+            reopened: 0,
         })
     }
 
@@ -196,17 +223,33 @@ impl<'j> Controller<'j> {
     fn try_read(&mut self) -> Outcome {
         self.large.pass()?;
         let slots = self.fresh.slots();
-        let window = self.job.window;
-        match &mut self.small {
-            Some(small) => {
-                for _ in 0..self.random.below(PIECES) {
-                    small.piece()?;
+        let late = View {
+            flags: if self.random.once_in(2) {
+                OpenFlags::BOLTED_ONLY
+            } else {
+                OpenFlags::empty()
+            },
+            start: self.random.below(slots),
+            size: MIN_READ_BUFFER + self.random.below(LATE),
+        };
+        let views = [SMALL, BOLTED, late];
+        let enough = (1..).map(|number| number * PASSES);
+        for ((number, other), (view, enough)) in (1..)
+            .zip(&mut self.others)
+            .zip(views.into_iter().zip(enough))
+        {
+            match other {
+                Some(other) => {
+                    for _ in 0..self.random.below(PIECES) {
+                        other.piece()?;
+                    }
                 }
+                None if self.large.passes > enough => {
+                    let copy = Copy::new(self.job.window, number, slots);
+                    *other = Some(Reader::open(WORKERS, copy, view)?);
+                }
+                None => {}
             }
-            small if self.large.passes > 3 => {
-                *small = Some(Reader::open(WORKERS, Copy::new(window, 1, slots), SMALL)?);
-            }
-            _ => {}
         }
         Ok(())
     }
@@ -237,12 +280,20 @@ impl<'j> Controller<'j> {
     fn agree(&mut self, still: bool) -> Outcome {
         self.large.settle()?;
         let copy = self.large.copy;
-        if let Some(small) = &mut self.small {
-            small.settle()?;
-            small.copy.same(&copy)?;
+        for other in self.others.iter_mut().flatten() {
+            other.settle()?;
+            other.agrees(&copy)?;
+        }
+        let stat = hcall::hpt_stat(WORKERS).must("statistics")?;
+        same("pending for all after their laps", 0, stat.pending)?;
+        // Its slot is the next one's.
+        let [.., last] = &mut self.others;
+        if let Some(last) = last.take() {
+            self.reopened += 1;
+            last.close()?;
         }
         self.fresh.forget();
-        let mut fresh = Reader::open(WORKERS, self.fresh, READ.bytes())?;
+        let mut fresh = Reader::open(WORKERS, self.fresh, WHOLE)?;
         let piece = fresh.pass()?;
         same("pending after a first pass", 0, piece.pending)?;
         fresh.copy.same(&copy)?;
@@ -330,12 +381,16 @@ impl<'j> Controller<'j> {
         for (number, name) in (word::DEEDS..).zip(NAMES) {
             note!("stress: {} {name}", self.job.window.get(number));
         }
-        let small = self.small.as_ref().map_or(0, |reader| reader.passes);
+        let [small, bolted, _] = &self.others;
+        let passes = |reader: &Option<Reader>| reader.as_ref().map_or(0, |reader| reader.passes);
         note!(
-            "stress: {} pauses, {} slots rewritten, {} and {small} passes",
+            "stress: {} pauses, {} slots rewritten, {}, {} and {} passes, {} readers opened anew",
             self.pauses,
             self.rewritten,
-            self.large.passes
+            self.large.passes,
+            passes(small),
+            passes(bolted),
+            self.reopened
         );
     }
 }

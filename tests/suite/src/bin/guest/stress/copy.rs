@@ -5,6 +5,7 @@ use core::ops::Range;
 use realhpt_pseries::{
     abi::{OpenFlags, ReadFlags},
     hcall::{self, Hpte, Piece},
+    mmu::pte::V_BOLTED,
     window::Window,
 };
 
@@ -70,13 +71,7 @@ impl Copy {
 
     /// Whether two copies agree entry by entry.
     pub(crate) fn same(&self, other: &Self) -> Outcome {
-        for slot in 0..self.slots {
-            let ((dw0, dw1), (other_dw0, other_dw1)) = (self.get(slot), other.get(slot));
-            if (dw0, dw1) != (other_dw0, other_dw1) {
-                same("slot in which two readers differ", !0, slot)?;
-            }
-        }
-        Ok(())
+        (0..self.slots).try_for_each(|slot| is_told(slot, other.get(slot), self.get(slot)))
     }
 }
 
@@ -91,12 +86,27 @@ impl Sink for Copy {
     }
 }
 
+/// Whether a reader was told this of a slot.
+fn is_told(slot: u64, expected: Hpte, told: Hpte) -> Outcome {
+    if told == expected {
+        return Ok(());
+    }
+    same("slot in which two readers differ", !0, slot)
+}
+
+/// What a reader is shown, where its first pass begins, and how many bytes its buffer has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View {
+    pub(crate) flags: OpenFlags,
+    pub(crate) start: u64,
+    pub(crate) size: u64,
+}
+
 /// A reader with its copy.
 #[derive(Debug)]
 pub(crate) struct Reader {
     handle: u64,
-    /// Bytes of its buffer.
-    size: u64,
+    view: View,
     pub(crate) copy: Copy,
     /// Passes that it has read to their ends.
     pub(crate) passes: u64,
@@ -106,12 +116,13 @@ pub(crate) struct Reader {
 
 impl Reader {
     /// A new reader of a partition's table.
-    pub(crate) fn open(lpar: u64, copy: Copy, size: u64) -> Outcome<Self> {
-        let stream = hcall::hpt_open(lpar, OpenFlags::empty(), 0).must("open")?;
+    pub(crate) fn open(lpar: u64, copy: Copy, view: View) -> Outcome<Self> {
+        let stream = hcall::hpt_open(lpar, view.flags, view.start).must("open")?;
         same("slots", copy.slots(), 1 << (stream.order - 4))?;
+        let size = view.size.min(READ.bytes());
         Ok(Self {
             handle: stream.handle,
-            size: size.min(READ.bytes()),
+            view: View { size, ..view },
             copy,
             passes: 0,
             between: true,
@@ -120,8 +131,9 @@ impl Reader {
 
     /// One call.
     pub(crate) fn piece(&mut self) -> Outcome<Piece> {
-        let piece = read_piece(self.handle, self.size).must("read")?;
-        holds("bytes in the buffer", piece.bytes, piece.bytes <= self.size)?;
+        let size = self.view.size;
+        let piece = read_piece(self.handle, size).must("read")?;
+        holds("bytes in the buffer", piece.bytes, piece.bytes <= size)?;
         same("number of the pass", self.passes + 1, piece.pass)?;
         decode(&READ, piece.bytes, &mut self.copy)?;
         self.between = piece.flags.contains(ReadFlags::END_OF_PASS);
@@ -143,9 +155,9 @@ impl Reader {
     }
 
     /// Makes the copy exact, of a partition that is paused: what a pass that began before it missed comes in the
-    /// next one, and then there is nothing more.
+    /// next one, and then there is nothing more. So it is with a first pass, which begins where its reader does.
     pub(crate) fn settle(&mut self) -> Outcome {
-        if !self.between {
+        if !self.between || self.passes == 0 {
             self.pass()?;
         }
         let piece = self.pass()?;
@@ -160,6 +172,20 @@ impl Reader {
             piece.flags.bits(),
             piece.flags.contains(ReadFlags::CLEAN) && piece.bytes == 0,
         )
+    }
+
+    /// Whether its copy is this one, as its view shows it: what lay before its start it knows where that changed.
+    pub(crate) fn agrees(&self, whole: &Copy) -> Outcome {
+        for slot in 0..whole.slots() {
+            let (mut expected, told) = (whole.get(slot), self.copy.get(slot));
+            if self.view.flags.contains(OpenFlags::BOLTED_ONLY) && expected.0 & V_BOLTED == 0 {
+                expected = (0, 0);
+            }
+            if slot >= self.view.start || told != (UNKNOWN, UNKNOWN) {
+                is_told(slot, expected, told)?;
+            }
+        }
+        Ok(())
     }
 
     /// Ends it.
