@@ -255,6 +255,18 @@ impl Unread {
         Some(HostReal::new(at))
     }
 
+    /// The next entry of two doublewords, which is read with that.
+    #[inline(always)]
+    #[must_use]
+    pub const fn entry(&mut self) -> Option<[HostReal; 2]> {
+        if self.bytes() < 16 {
+            return None;
+        }
+        let at = self.at;
+        self.at += 16;
+        Some([HostReal::new(at), HostReal::new(at + 8)])
+    }
+
     /// The next `count` entries of two doublewords, which are read with that; fewer if there are not as many.
     #[inline(always)]
     #[must_use]
@@ -266,7 +278,7 @@ impl Unread {
     }
 }
 
-/// The places of entries in a buffer, one after the other: of both doublewords of each.
+/// Entries in a buffer, one after the other.
 #[derive(Clone, Debug)]
 pub struct Entries {
     at: u64,
@@ -283,7 +295,7 @@ impl Entries {
 }
 
 impl Entries {
-    /// Each of them with an element of `others`, as many as there are of both.
+    /// The places of both doublewords of each, with an element of `others`, as many as there are of both.
     ///
     /// How many that is, is found out here, so that the way through them looks at one end only.
     #[inline(always)]
@@ -298,20 +310,6 @@ impl Entries {
             let at = self.at + 16 * number as u64;
             (other, [HostReal::new(at), HostReal::new(at + 8)])
         })
-    }
-}
-
-impl Iterator for Entries {
-    type Item = [HostReal; 2];
-
-    #[inline(always)]
-    fn next(&mut self) -> Option<Self::Item> {
-        let at = self.at;
-        if at == self.end {
-            return None;
-        }
-        self.at = at + 16;
-        Some([HostReal::new(at), HostReal::new(at + 8)])
     }
 }
 
@@ -388,9 +386,23 @@ mod tests {
             .unwrap();
         let mut unread = buffer.unread();
         assert_eq!(unread.dword(), Some(HostReal::new(0x4001_0010)));
-        let two: std::vec::Vec<_> = unread.entries(2).map(|[at, _]| at.raw()).collect();
-        assert_eq!(two, [0x4001_0018, 0x4001_0028]);
-        assert_eq!(unread.entries(2).left(), 1, "there is no more");
+        let mut others = [0; 5];
+        let two: std::vec::Vec<_> = unread
+            .entries(2)
+            .with(&mut others)
+            .map(|(_, at)| at.map(HostReal::raw))
+            .collect();
+        assert_eq!(
+            two,
+            [[0x4001_0018, 0x4001_0020], [0x4001_0028, 0x4001_0030]]
+        );
+        let mut last = unread;
+        assert_eq!(last.entries(2).left(), 1, "there is no more");
+        assert_eq!(
+            unread.entry().map(|at| at.map(HostReal::raw)),
+            Some([0x4001_0038, 0x4001_0040])
+        );
+        assert_eq!(unread.entry(), None);
         assert_eq!(unread.entries(2).left(), 0);
         assert_eq!(unread.dword(), Some(HostReal::new(0x4001_0048)));
         assert_eq!(unread.dword(), None, "four bytes are left");

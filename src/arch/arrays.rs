@@ -1,7 +1,7 @@
 //! The arrays of a table's area, and a place in all of them.
 //!
 //! An area has an element for each slot (the HPT's doublewords, the guest view), for each 64 slots (the words of the
-//! bitmaps) and for each 4096 (the words of their summaries). They are as long as one another, so one check of a slot's
+//! bitmaps), for each 4096 (the words of their summaries), and maybe for each 262 144 (their roots). They are as long as one another, so one check of a slot's
 //! number is enough for all: [`Arrays::place`] makes it, and a [`Place`] only exists where there is an element in every
 //! array. Each further check would stand on the way of every hypercall, a few instructions and a branch at a time.
 
@@ -14,13 +14,23 @@ const BLOCK: u64 = WORD * WORD;
 /// Slots of a PTEG.
 const GROUP: u64 = 8;
 
-/// A bitmap and its summary: a bit for each slot, and a bit for each word.
-#[derive(Clone, Copy, Debug)]
+/// A bitmap and the levels above it: a bit for each slot, a bit for each word, and a bit for each word of those.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Levels<'m> {
     /// The bitmap.
     pub leaf: &'m [AtomicU64],
     /// Its summary.
     pub summary: &'m [AtomicU64],
+    /// The summary's; empty where nobody looks for blocks by it.
+    pub root: &'m [AtomicU64],
+}
+
+impl Levels<'_> {
+    /// Whether there is an element of the lower two for as many slots.
+    const fn cover(&self, slots: u64) -> bool {
+        self.leaf.len() as u64 >= slots.div_ceil(WORD)
+            && self.summary.len() as u64 >= slots.div_ceil(BLOCK)
+    }
 }
 
 /// The arrays of one area.
@@ -40,16 +50,12 @@ pub struct Arrays<'m> {
 impl Default for Arrays<'_> {
     /// Arrays without a slot.
     fn default() -> Self {
-        let none = Levels {
-            leaf: &[],
-            summary: &[],
-        };
         Self {
             hpt: &[],
             view: &[],
             occupied: &[],
-            unsettled: none,
-            changed: none,
+            unsettled: Levels::default(),
+            changed: Levels::default(),
             slots: Steady::new(0),
         }
     }
@@ -67,16 +73,11 @@ impl<'m> Arrays<'m> {
         changed: Levels<'m>,
     ) -> Option<Self> {
         let slots = hpt.len() as u64;
-        let words = [occupied, unsettled.leaf, changed.leaf];
-        let summaries = [unsettled.summary, changed.summary];
         let fit = view.len() as u64 == slots
             && slots.is_multiple_of(GROUP)
-            && words
-                .iter()
-                .all(|words| words.len() as u64 >= slots.div_ceil(WORD))
-            && summaries
-                .iter()
-                .all(|words| words.len() as u64 >= slots.div_ceil(BLOCK));
+            && occupied.len() as u64 >= slots.div_ceil(WORD)
+            && unsettled.cover(slots)
+            && changed.cover(slots);
         fit.then_some(Self {
             hpt,
             view,
@@ -126,10 +127,10 @@ impl<'m> Arrays<'m> {
     #[inline(always)]
     #[must_use]
     pub fn word(&self, word: u64) -> Option<WordSlots<'m>> {
-        let first = word.checked_mul(WORD)?;
-        if self.hpt.len() as u64 <= first | (WORD - 1) {
+        if word >= self.hpt.len() as u64 / WORD {
             return None;
         }
+        let first = word * WORD;
         #[expect(clippy::cast_possible_truncation, reason = "indices of the array")]
         let slots = first as usize..(first + WORD) as usize;
         // SAFETY: there is an element for the word's last slot, and so for each.
@@ -141,6 +142,24 @@ impl<'m> Arrays<'m> {
         Some(WordSlots {
             hpt: hpt.first_chunk()?,
             view: view.first_chunk()?,
+            occupied,
+        })
+    }
+
+    /// The slots of words from number `from` to number `to`, as many of them as the area has.
+    #[inline(always)]
+    pub fn words(&self, from: u64, to: u64) -> impl Iterator<Item = WordSlots<'m>> {
+        let (hpt, _) = self.hpt.as_chunks();
+        let (view, _) = self.view.as_chunks();
+        #[expect(clippy::cast_possible_truncation, reason = "no more than there are")]
+        let words = from as usize..to.min(hpt.len() as u64) as usize;
+        let hpt = hpt.get(words.clone()).unwrap_or_default();
+        let view = view.get(words.clone()).unwrap_or_default();
+        let occupied = self.occupied.get(words).unwrap_or_default();
+        let slots = hpt.iter().zip(view).zip(occupied);
+        slots.map(|((hpt, view), occupied)| WordSlots {
+            hpt,
+            view,
             occupied,
         })
     }
@@ -194,6 +213,9 @@ impl Run {
         }
         let lowest = word & word.wrapping_neg();
         let rest = word & word.wrapping_add(lowest);
+        // SAFETY: the lowest bit is set in `word` and not in `rest`. (Without this, whoever goes through a run looks first
+        // whether it has a bit.)
+        unsafe { core::hint::assert_unchecked(rest != word) };
         let run = Self {
             bit: u64::from((lowest - 1).count_ones()),
             length: u64::from((word ^ rest).count_ones()),
@@ -421,6 +443,7 @@ mod tests {
         let levels = |words| Levels {
             leaf: words,
             summary: &summary,
+            root: &[],
         };
         let arrays = |view, occupied, changed| {
             Arrays::new(&hpt, view, occupied, levels(&leaf), levels(changed))

@@ -10,10 +10,9 @@ use crate::arch::Machine;
 use crate::lpar::Partition;
 use crate::stream::reader;
 use crate::stream::readers::Refused;
+use crate::stream::record::MAX_SLOTS;
 use crate::table::bitmap::index;
 
-/// The largest table that a record's 32-bit index reaches.
-const MAX_ORDER: u32 = 36;
 /// The slot number that says: the writer.
 const WRITER: u64 = 0xff;
 
@@ -47,6 +46,7 @@ impl From<Refused> for Status {
             Refused::Busy => Self::Busy,
             Refused::Closed => Self::Closed,
             Refused::Full => Self::Resource,
+            Refused::TooBig => Self::TooBig,
         }
     }
 }
@@ -86,12 +86,12 @@ fn try_open<M: Machine>(call: &mut Call<'_, '_, M>) -> Result<(), Status> {
     let flags = OpenFlags::from_bits(call.argument(1)).ok_or(Status::Parameter)?;
     let start = call.argument(2);
     let table = target.table();
-    if table.order().raw() > MAX_ORDER {
-        return Err(Status::TooBig);
-    }
     let generation = target.control().generation();
     let lpid = target.description().lpid;
     let handle = if flags.contains(OpenFlags::WRITE) {
+        if table.order().slots() > MAX_SLOTS {
+            return Err(Status::TooBig);
+        }
         if start != 0 {
             return Err(Status::Parameter);
         }

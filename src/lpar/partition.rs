@@ -220,6 +220,10 @@ impl<'m> Partition<'m> {
     /// Merges R and C into the guest view in the unsettled entries from slot `from` on; where it stopped.
     fn merge(&self, from: u64) -> Option<u64> {
         let table = self.table();
+        // Nobody makes an entry, or changes one: the partition is out of guest state, and calls by proxy wait.
+        if !table.has_unsettled() {
+            return None;
+        }
         let mut budget = Budget::of_a_call();
         let mut slot = from;
         while slot < table.order().slots() {

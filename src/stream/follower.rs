@@ -9,7 +9,6 @@
 
 use super::Budget;
 use super::readers::InUse;
-use super::taken::Taken;
 use crate::table::Table;
 use crate::table::bitmap::{BLOCK, WORD, ones};
 
@@ -41,21 +40,19 @@ pub(crate) fn follow(
         if !budget.spend(BLOCK_WORK) {
             break;
         }
-        let end = (cursor / BLOCK + 1) * BLOCK;
-        let reached = if first {
+        (cursor, stopped) = if first {
+            let end = (cursor / BLOCK + 1) * BLOCK;
             let shared_out = reader.enter_block(table, cursor);
             let _ = budget.spend(shared_out * SHARE_WORK);
             let reached = occupied(table, cursor..end, budget, &mut show_word);
             reader.leave_block(reached);
-            reached
+            (reached, reached < end)
         } else {
-            changed(table, reader, cursor..end, budget, &mut show_word)
+            changed(table, reader, cursor, budget, &mut show_word)
         };
-        stopped = reached < end;
-        cursor = reached;
     }
     reader.with(|reader| reader.cursor = cursor);
-    reader.conclude(table).ended
+    reader.conclude(table, budget).ended
 }
 
 /// Shows the occupied slots of a block, or of the rest of it; where it stopped.
@@ -82,33 +79,31 @@ fn occupied(
     cursor
 }
 
-/// Shows the changed slots of a block, or of the rest of it; where it stopped.
+/// Shows changed slots from slot `from` on, of some blocks; up to where, and whether it stopped there for want of work.
 fn changed(
     table: &Table<'_>,
     reader: &InUse<'_, '_>,
-    slots: core::ops::Range<u64>,
+    from: u64,
     budget: &mut Budget,
     show_word: &mut impl FnMut(u64, u64, &mut Budget) -> u64,
-) -> u64 {
-    if !reader.may_have_changes(table, slots.start / BLOCK) {
-        return slots.end;
-    }
-    let mut taken = Taken::new();
-    reader.take(table, slots.start, slots.end, &mut taken);
-    let _ = budget.spend(taken.shared_out * SHARE_WORK);
-    for (word, marks) in taken.from(slots.start) {
-        let shown = if budget.spend(WORD_WORK) {
-            show_word(word, marks, budget)
-        } else {
-            0
-        };
-        if shown < WORD {
-            let stopped = (word * WORD + shown).max(slots.start);
-            reader.put_back(&taken, stopped);
-            return stopped;
+) -> (u64, bool) {
+    reader.with_room(|taken| {
+        taken.clear();
+        let upto = reader.take(table, from, table.order().slots(), taken, budget);
+        for (word, marks) in taken.from(from) {
+            let shown = if budget.spend(WORD_WORK) {
+                show_word(word, marks, budget)
+            } else {
+                0
+            };
+            if shown < WORD {
+                let stopped = (word * WORD + shown).max(from);
+                reader.put_back(taken, stopped);
+                return (stopped, true);
+            }
         }
-    }
-    slots.end
+        (upto, false)
+    })
 }
 
 /// Shows slots of a word, and keeps the marks of those that are to be shown again; the bit that it stopped at for

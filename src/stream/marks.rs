@@ -1,16 +1,17 @@
-//! The marks that a reader has of its own: a leaf word for each 64 slots, and a summary above them.
+//! The marks that a reader has of its own: a leaf word for each 64 slots, and two levels above them.
 //!
-//! They are touched under the readers' lock alone, so relaxed loads and stores do. A leaf word counts only while its
-//! bit in the summary is set: what an earlier reader left there need not be cleared.
+//! They are touched under the readers' lock alone, so relaxed loads and stores do. A word counts only while its bit one level
+//! up is set: what an earlier reader left there need not be cleared. Only the root is, when a reader begins: that is a word for
+//! each 262 144 slots, 16 384 of them for the largest table that a stream can be of.
 
+use crate::arch::arrays::Levels;
 use crate::sync::{AtomicU64, Ordering};
-use crate::table::bitmap::{WORD, index};
+use crate::table::bitmap::{WORD, index, ones};
 
-/// Doublewords of a reader's own marks; only touched under the lock, so relaxed loads and stores do.
+/// A reader's own marks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OwnMarks<'m> {
-    pub(super) leaf: &'m [AtomicU64],
-    pub(super) summary: &'m [AtomicU64],
+    levels: Levels<'m>,
 }
 
 /// The bits of word number `word` whose slots are below `end`.
@@ -22,47 +23,112 @@ pub(super) fn below(word: u64, end: u64) -> u64 {
     }
 }
 
-impl OwnMarks<'_> {
+/// Word `number` of a level, which counts while its bit one level up is set in `above`.
+fn counted(level: &[AtomicU64], number: u64, above: u64) -> u64 {
+    if above >> (number % WORD) & 1 == 0 {
+        return 0;
+    }
+    load(level, number)
+}
+
+/// Word `number` of a level, zero beyond its end.
+#[inline(always)]
+fn load(level: &[AtomicU64], number: u64) -> u64 {
+    level
+        .get(index(number))
+        .map_or(0, |word| word.load(Ordering::Relaxed))
+}
+
+/// Stores word `number` of a level.
+fn store(level: &[AtomicU64], number: u64, value: u64) {
+    if let Some(word) = level.get(index(number)) {
+        word.store(value, Ordering::Relaxed);
+    }
+}
+
+/// A word with the bit of `number` set if what it stands for has any.
+const fn with(word: u64, number: u64, any: bool) -> u64 {
+    let bit = 1 << (number % WORD);
+    if any { word | bit } else { word & !bit }
+}
+
+impl<'m> OwnMarks<'m> {
+    pub(super) const fn new(levels: Levels<'m>) -> Self {
+        Self { levels }
+    }
+
+    /// The root, for a look without the lock: bit b says that block b has marks.
+    pub(super) const fn root(&self) -> &'m [AtomicU64] {
+        self.levels.root
+    }
+
+    /// The words of a block that have marks, a bit for each.
     pub(super) fn summary(&self, block: u64) -> u64 {
-        self.summary
-            .get(index(block))
-            .map_or(0, |summary| summary.load(Ordering::Relaxed))
-    }
-
-    pub(super) fn set_summary(&self, block: u64, words: u64) {
-        if let Some(summary) = self.summary.get(index(block)) {
-            summary.store(words, Ordering::Relaxed);
-        }
-    }
-
-    pub(super) fn leaf(&self, word: u64) -> u64 {
-        if self.summary(word / WORD) >> (word % WORD) & 1 == 0 {
-            return 0;
-        }
-        self.leaf
-            .get(index(word))
-            .map_or(0, |leaf| leaf.load(Ordering::Relaxed))
-    }
-
-    pub(super) fn set_leaf(&self, word: u64, marks: u64) {
-        let (block, bit) = (word / WORD, 1 << (word % WORD));
-        if let Some(leaf) = self.leaf.get(index(word)) {
-            leaf.store(marks, Ordering::Relaxed);
-        }
-        let words = self.summary(block);
-        self.set_summary(
+        counted(
+            self.levels.summary,
             block,
-            if marks == 0 {
-                words & !bit
-            } else {
-                words | bit
-            },
-        );
+            load(self.levels.root, block / WORD),
+        )
     }
 
-    /// Drops the marks of a block.
-    pub(super) fn forget(&self, block: u64) {
-        self.set_summary(block, 0);
+    /// The marks of a word.
+    pub(super) fn leaf(&self, word: u64) -> u64 {
+        counted(self.levels.leaf, word, self.summary(word / WORD))
+    }
+
+    /// Changes the marks of a word.
+    pub(super) fn set_leaf(&self, word: u64, marks: u64) {
+        let block = word / WORD;
+        let had = self.summary(block);
+        store(self.levels.leaf, word, marks);
+        self.set_summary(block, had, with(had, word, marks != 0));
+    }
+
+    /// Takes those marks of a block that `within` says of a word's number: gives each word that had some to `taken`, lowest
+    /// first.
+    #[inline(always)]
+    pub(super) fn take(
+        &self,
+        block: u64,
+        within: impl Fn(u64) -> u64,
+        mut taken: impl FnMut(u64, u64),
+    ) {
+        let words = self.summary(block);
+        if words == 0 {
+            return;
+        }
+        let mut left = 0;
+        for word in ones(words) {
+            let number = block * WORD + word;
+            let had = load(self.levels.leaf, number);
+            let marks = had & within(number);
+            if marks != had {
+                store(self.levels.leaf, number, had & !marks);
+                left |= 1 << word;
+            }
+            if marks != 0 {
+                taken(number, marks);
+            }
+        }
+        self.set_summary(block, words, left);
+    }
+
+    /// Changes which words of a block have marks.
+    fn set_summary(&self, block: u64, had: u64, words: u64) {
+        store(self.levels.summary, block, words);
+        if (words == 0) != (had == 0)
+            && let Some(root) = self.levels.root.get(index(block / WORD))
+        {
+            let blocks = root.load(Ordering::Relaxed);
+            root.store(with(blocks, block, words != 0), Ordering::Relaxed);
+        }
+    }
+
+    /// Drops all marks.
+    pub(super) fn forget_all(&self) {
+        for root in self.levels.root {
+            root.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Adds marks; how many of them are new.

@@ -21,16 +21,15 @@
 //!
 //! | order | 24 | 30 | 36 | grows with |
 //! |---|---|---|---|---|
-//! | opening at slot 0; clean pass, all settled | 1 | 1 | 1 | nothing |
-//! | first pass, no entries | 6 | 365 | 23 302 | words of 64 slots; entries come to it |
-//! | first pass, 1 slot in 1000 valid, in runs of 64 | 8 | 459 | 29 360 | |
-//! | one change: the pass that tells it | 1 | 5 | 257 | summary words, 4096 a call |
-//! | one change: until a pass is clean | 2 | 17 | 1 025 | summary words, 1024 a call |
+//! | opening, at any slot; clean pass, all settled | 1 | 1 | 1 | nothing |
+//! | first pass, no entries | 7 | 391 | 24 967 | words of 64 slots; entries come to it |
+//! | first pass, 1 slot in 1000 valid, in runs of 64 | 8 | 525 | 33 555 | |
+//! | one change: the pass that tells it | 1 | 1 | 6 | root words, 3000 a call |
+//! | one change: until a pass is clean | 2 | 2 | 11 | root words |
 //! | clean pass, one entry unsettled | 1 | 5 | 257 | summary words, 4096 a call |
 //!
-//! Bytes of memory a slot and the most that a call lays out (10 248 bytes) do not grow; order 36 is the largest that the
-//! record's index reaches, and one above is refused. Not bounded in work yet: an opening at a start index, which sets a summary
-//! word for each 4096 slots before it.
+//! Bytes of memory a slot and the work of a call do not grow; order 36 is the largest that the record's index reaches, and one
+//! above is refused.
 
 pub(crate) mod follower;
 mod marks;
@@ -63,6 +62,26 @@ impl Budget {
     #[inline(always)]
     pub(crate) const fn left(&self) -> u64 {
         self.0
+    }
+
+    /// Sets `work` of it apart, for something that must get on whatever comes before it.
+    pub(crate) const fn reserve(&mut self, work: u64) -> Self {
+        let work = if self.0 < work { self.0 } else { work };
+        self.0 -= work;
+        Self(work)
+    }
+
+    /// Adds what was set apart.
+    pub(crate) const fn join(&mut self, reserve: Self) {
+        self.0 += reserve.0;
+    }
+
+    /// Has only so much be left.
+    #[inline(always)]
+    pub(crate) const fn keep(&mut self, left: u64) {
+        if left < self.0 {
+            self.0 = left;
+        }
     }
 
     /// Whether there is none left.

@@ -37,21 +37,26 @@ pub struct Read {
     pub pending: u64,
 }
 
-// Work, in units of about two instructions: to begin a block and to go through its words, to pass a block in a row that
-// has nothing, to take up a word of marks, and to share one out; to look at an entry that is not settled, to merge its R
-// and C, and to look at a slot by itself; to lay out a byte of records: an entry in a run takes 28 instructions for its
-// 16, one in a record of its own, with what it takes to find it, up to 100 for its 24.
-const BLOCK_WORK: u64 = 500;
-const IDLE_WORK: u64 = 6;
+// Work, in units of about two instructions: to begin a block and to go through its words in a first pass, and to begin one in a
+// later pass; to look at a word of a level above for blocks that have something; to take up a word of marks, and to share one
+// out; to look at an entry that is not settled, to merge its R and C, and to look at a slot by itself. To lay out a byte of
+// records takes five quarters of a unit, or less: an entry is 24 instructions for its 16, and a record 30 more for its 8. To find
+// them takes 40 for each word, of which a block has 64: together two units a byte where there are few.
+const FIRST_WORK: u64 = 500;
+const LATER_WORK: u64 = 100;
+const LEVEL_WORK: u64 = 3;
 const WORD_WORK: u64 = 40;
 const SHARE_WORK: u64 = 20;
-const UNSETTLED_WORK: u64 = 8;
+const UNSETTLED_WORK: u64 = 7;
 const HARVEST_WORK: u64 = 80;
 const SLOT_WORK: u64 = 100;
+// What each call does for all readers, at least: else one that looks far and wide would never hear that all is told.
+const ROUND_WORK: u64 = 2000;
 const BYTE_WORK: u64 = 2;
+const WORDS_WORK: u64 = 20 * WORD;
 
-/// Blocks that are skipped at once, at most, where there is nothing to look at.
-const IDLE: u64 = 1024;
+/// Summary words that are looked at at once for something unsettled.
+const SUMMARIES: u64 = 1024;
 
 /// Reads the next records of the pass that the reader is in.
 #[must_use]
@@ -64,37 +69,35 @@ pub fn read<M: Machine>(
     let (mut cursor, bolted_only, first) =
         reader.with(|reader| (reader.cursor, reader.bolted_only, reader.is_first_pass()));
     let slots = table.order().slots();
+    let mut budget = Budget::of_a_call();
+    let reserve = budget.reserve(ROUND_WORK);
     let mut pass = Pass {
         table,
         reader,
         encoder: Encoder::new(machine, buffer),
-        budget: Budget::of_a_call(),
+        budget,
         bolted_only,
         missed: false,
     };
     if !first && reader.is_idle(table) {
         cursor = slots;
     }
-    // Made for the first block that has changes: most passes have none.
-    let mut taken = None;
-    while cursor < slots {
-        let reached = if first {
+    if first {
+        cursor = pass.go_through(cursor, |pass, cursor| {
             pass.first(cursor, (cursor / BLOCK + 1) * BLOCK)
-        } else {
-            pass.later(cursor, &mut taken)
-        };
-        cursor = reached.unwrap_or_else(|stopped| stopped);
-        if reached.is_err() {
-            break;
-        }
+        });
+    } else if cursor < slots {
+        cursor = reader
+            .with_room(|taken| pass.go_through(cursor, |pass, cursor| pass.later(cursor, taken)));
     }
-    let missed = pass.missed;
+    let (missed, mut budget) = (pass.missed, pass.budget);
+    budget.join(reserve);
     let bytes = pass.encoder.finish();
     reader.with(|reader| {
         reader.cursor = cursor;
         reader.found |= bytes != 0 || missed;
     });
-    let conclusion = reader.conclude(table);
+    let conclusion = reader.conclude(table, &mut budget);
     let mut flags = ReadFlags::empty();
     flags.set(ReadFlags::END_OF_PASS, conclusion.ended);
     flags.set(ReadFlags::CLEAN, conclusion.clean);
@@ -135,16 +138,36 @@ impl<M: Machine> Pass<'_, '_, '_, M> {
     #[inline(always)]
     fn within_budget(&mut self, act: impl FnOnce(&mut Self) -> Reached) -> Reached {
         let before = self.encoder.bytes();
-        self.encoder.limit(self.budget.left() / BYTE_WORK);
+        let left = self.budget.left();
+        let most = (left / BYTE_WORK).max(left.saturating_sub(WORDS_WORK) * 4 / 5);
+        self.encoder.limit(most);
         let reached = act(self);
         let bytes = self.encoder.bytes() - before;
-        let _ = self.budget.spend(bytes * BYTE_WORK);
+        let words = ((BYTE_WORK - 1) * bytes).min(WORDS_WORK);
+        let _ = self.budget.spend(bytes + bytes / 4 + words);
         reached
+    }
+
+    /// Goes through the table from the cursor on, by `part` and `part`; where it stopped.
+    #[inline(always)]
+    fn go_through(
+        &mut self,
+        mut cursor: u64,
+        mut part: impl FnMut(&mut Self, u64) -> Reached,
+    ) -> u64 {
+        let slots = self.table.order().slots();
+        while cursor < slots {
+            match part(self, cursor) {
+                Ok(reached) => cursor = reached,
+                Err(stopped) => return stopped,
+            }
+        }
+        cursor
     }
 
     /// The rest of a block in the first pass.
     fn first(&mut self, cursor: u64, end: u64) -> Reached {
-        if !self.budget.spend(BLOCK_WORK) {
+        if !self.budget.spend(FIRST_WORK) {
             return Err(cursor);
         }
         let shared_out = self.reader.enter_block(self.table, cursor);
@@ -182,29 +205,32 @@ impl<M: Machine> Pass<'_, '_, '_, M> {
         }
         let plain = self.table.plain(self.bolted_only);
         let table = self.table;
-        let occupied = table.occupied().words(cursor / WORD, end / WORD);
+        let first = cursor / WORD;
         let mut within = above(cursor % WORD);
         let stop = 'words: {
-            for (word, occupied) in (cursor / WORD..).zip(occupied) {
-                let mut slots = occupied.load(Ordering::Relaxed) & within;
+            for (number, entries) in (0..).zip(table.words(first, end / WORD)) {
+                let mut slots = entries.occupied().load(Ordering::Relaxed) & within;
                 within = !0;
                 if slots == 0 {
                     continue;
                 }
-                let Some(entries) = table.word(word).filter(|_| encoder.has_room_for_word()) else {
-                    let slot = word * WORD + u64::from(slots.trailing_zeros());
+                let start = (first + number) * WORD;
+                if !encoder.has_room_for_word() {
+                    let slot = start + u64::from(slots.trailing_zeros());
                     encoder.gap(slot - cursor);
                     cursor = slot;
                     break 'words Stop::Tight(cursor);
-                };
+                }
                 while let Some((run, rest)) = Run::first(slots) {
-                    let slot = word * WORD + run.bit();
+                    let slot = start + run.bit();
                     let (gap, count) = (slot - cursor, run.length());
-                    let done = encoder.run_after(slot, gap, count, plain.run(entries, run));
-                    cursor = slot + done;
-                    if done < count {
+                    let copies = plain.run(entries, run);
+                    if let Err(done) = encoder.run_after(slot, gap, count, copies) {
+                        encoder.count_valid(done);
+                        cursor = slot + done;
                         break 'words Stop::Odd(cursor);
                     }
+                    cursor = slot + count;
                     slots = rest;
                 }
             }
@@ -217,76 +243,116 @@ impl<M: Machine> Pass<'_, '_, '_, M> {
         stop
     }
 
-    /// Blocks without anything to look at, or the rest of one that has something, in a later pass: what hardware has set
-    /// is merged, and then the changes are delivered, that one among them.
-    fn later(&mut self, cursor: u64, taken: &mut Option<Taken>) -> Reached {
-        let block = cursor / BLOCK;
-        let left = self.table.order().slots() / BLOCK - block;
-        let idle = self.reader.idle_blocks(self.table, block, left.min(IDLE));
-        if idle != 0 {
-            if !self.budget.spend(idle * IDLE_WORK) {
+    /// Some blocks, from the cursor on, in a later pass: what hardware has set in each is merged and its changes are taken,
+    /// those among them; then all of them are delivered.
+    fn later(&mut self, from: u64, taken: &mut Taken) -> Reached {
+        taken.clear();
+        let gathered = self.gather(from, taken);
+        let upto = gathered.unwrap_or_else(|stopped| stopped);
+        if taken.is_empty() {
+            return gathered;
+        }
+        let _ = self.budget.spend(taken.count() * WORD_WORK);
+        let delivered = self.within_budget(|pass| pass.taken(taken, from, upto));
+        if let Err(stopped) = delivered {
+            self.reader.put_back(taken, stopped);
+            return delivered;
+        }
+        gathered
+    }
+
+    /// Takes the changes of some blocks, from the cursor on; up to where. Half of a call's work is left for them: so something is
+    /// delivered however much there is to merge.
+    fn gather(&mut self, mut cursor: u64, taken: &mut Taken) -> Reached {
+        let slots = self.table.order().slots();
+        let enough = Budget::of_a_call().left() / 2;
+        while cursor < slots && taken.has_room() {
+            if self.budget.left() < enough {
                 return Err(cursor);
             }
-            return Ok((block + idle) * BLOCK);
+            // Up to the next block that has something unsettled there is nothing to merge.
+            let block = cursor / BLOCK;
+            let unsettled = self.next_unsettled(block, slots / BLOCK);
+            let (end, upto) = if unsettled == block {
+                let _ = self.budget.spend(LATER_WORK);
+                let end = (block + 1) * BLOCK;
+                (end, self.harvest(cursor, end))
+            } else {
+                (unsettled * BLOCK, unsettled * BLOCK)
+            };
+            cursor = if unsettled == block && !self.reader.may_have_changes(self.table, block) {
+                upto
+            } else {
+                self.reader
+                    .take(self.table, cursor, upto, taken, &mut self.budget)
+            };
+            if upto < end && cursor == upto {
+                return Err(upto);
+            }
         }
-        let end = (block + 1) * BLOCK;
-        // A block is begun with half of a call's work left, so that something is delivered however much there is to
-        // merge.
-        if self.budget.left() < Budget::of_a_call().left() / 2 || !self.budget.spend(BLOCK_WORK) {
-            return Err(cursor);
+        Ok(cursor)
+    }
+
+    /// The first block from `block` on, and before `end`, that has something unsettled, or the first that was not looked at; if
+    /// there is none, the end.
+    fn next_unsettled(&mut self, block: u64, end: u64) -> u64 {
+        if !self.table.has_unsettled() {
+            return end;
         }
-        let upto = self.harvest(cursor, end);
-        let cursor = self.changes(cursor, upto, taken)?;
-        if cursor < end { Err(cursor) } else { Ok(end) }
+        let next = self
+            .table
+            .unsettled()
+            .first_block(block, end.min(block + SUMMARIES));
+        let _ = self.budget.spend((next - block) * LEVEL_WORK);
+        next
     }
 
     /// Merges R and C into the guest view in the unsettled entries of a block, from the cursor on; up to where: not to the
     /// end, if there is too much of it for a call.
     fn harvest(&mut self, cursor: u64, end: u64) -> u64 {
-        let unsettled = self.table.unsettled();
-        let (block, first) = (cursor / BLOCK, cursor / WORD % WORD);
-        let least = self.budget.left() / 2;
-        for word in ones(unsettled.block(block) & above(first)).map(|word| block * WORD + word) {
-            if self.budget.left() < least {
+        let table = self.table;
+        let unsettled = table.unsettled();
+        let (block, first) = (cursor / BLOCK, cursor / WORD);
+        let within = above(cursor % WORD);
+        let mut left = self.budget.left();
+        let least = left / 2;
+        for word in ones(unsettled.block(block) & above(first % WORD)) {
+            let word = block * WORD + word;
+            if left < least {
+                self.budget.keep(left);
                 return word * WORD;
             }
-            let slots = unsettled.word(word) & above(cursor.saturating_sub(word * WORD));
-            let _ = self
-                .budget
-                .spend(WORD_WORK + u64::from(slots.count_ones()) * UNSETTLED_WORK);
-            for bit in ones(self.table.news(word, slots)) {
-                let Some(place) = self.table.slot_at(word * WORD + bit) else {
-                    continue;
-                };
-                // Marked before it is merged: once it is merged the entry may be settled, and another reader
-                // that finds neither mark nor news calls its pass clean. Who takes the mark too early sees R and
-                // C all the same, in the real entry.
-                place.changed().mark();
-                if self.table.harvest(place).is_none() {
-                    self.missed = true;
-                }
-                let _ = self.budget.spend(HARVEST_WORK);
+            let mut slots = unsettled.word(word);
+            if word == first {
+                slots &= within;
+            }
+            let work = WORD_WORK + u64::from(slots.count_ones()) * UNSETTLED_WORK;
+            left = left.saturating_sub(work);
+            let news = table.news(word, slots);
+            if news != 0 {
+                left = left.saturating_sub(self.merge(word, news));
             }
         }
+        self.budget.keep(left);
         end
     }
 
-    /// Delivers the changes from the cursor to `end`, both in one block.
-    fn changes(&mut self, cursor: u64, end: u64, taken: &mut Option<Taken>) -> Reached {
-        if cursor == end || !self.reader.may_have_changes(self.table, cursor / BLOCK) {
-            return Ok(end);
+    /// Merges R and C in those slots of a word that have news; what that takes.
+    #[inline(never)]
+    fn merge(&mut self, word: u64, news: u64) -> u64 {
+        for bit in ones(news) {
+            let Some(place) = self.table.slot_at(word * WORD + bit) else {
+                continue;
+            };
+            // Marked before it is merged: once it is merged the entry may be settled, and another reader
+            // that finds neither mark nor news calls its pass clean. Who takes the mark too early sees R and
+            // C all the same, in the real entry.
+            place.changed().mark();
+            if self.table.harvest(place).is_none() {
+                self.missed = true;
+            }
         }
-        let taken = taken.get_or_insert_with(Taken::new);
-        self.reader.take(self.table, cursor, end, taken);
-        let words = u64::from(taken.words.count_ones());
-        let _ = self
-            .budget
-            .spend(words * WORD_WORK + taken.shared_out * SHARE_WORK);
-        let reached = self.within_budget(|pass| pass.taken(taken, cursor, end));
-        if let Err(stopped) = reached {
-            self.reader.put_back(taken, stopped);
-        }
-        reached
+        u64::from(news.count_ones()) * HARVEST_WORK
     }
 
     /// Delivers the slots of taken marks, from the cursor on.
@@ -319,8 +385,10 @@ impl<M: Machine> Pass<'_, '_, '_, M> {
                 let mut marks = marks;
                 while let Some((run, rest)) = Run::first(marks) {
                     let slot = word * WORD + run.bit();
-                    let done = encoder.run(slot, run.length(), plain.run(entries, run));
-                    if done < run.length() {
+                    let copies = plain.run(entries, run);
+                    if let Err(done) = encoder.run(slot, run.length(), copies) {
+                        encoder.count_valid(done);
+                        encoder.resume_at(slot + done);
                         break 'words Stop::Odd(slot + done);
                     }
                     marks = rest;

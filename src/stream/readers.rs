@@ -7,27 +7,31 @@
 //! # Invariants
 //! * All of a reader's state, its marks among them, is touched under one lock. So are the verdict "clean" and
 //!   the pending count: another reader may hold a taken word in a register.
-//! * A leaf word of a reader's marks counts only while its summary bit is set, and a summary word only below
-//!   `initialised`. So opening at slot 0 is done in constant time: nothing is cleared, a block begins to count
-//!   when the first pass comes to it. With a start index it is a store for each block of 4096 slots before it.
+//! * A word of a reader's marks counts only while its bit one level up is set. So an open clears the root alone: a word for
+//!   each 262 144 slots.
 //! * During its first pass a reader keeps changes behind `kept` and drops those ahead, which the pass will
 //!   see anyway. `kept` moves to a block's end before the block's entries are read, and back if the pass
 //!   stops inside.
 //! * `count` is the number of a reader's marks: kept up to date, never counted over the table.
 
+use super::Budget;
 use super::marks::{OwnMarks, below};
+use super::record::MAX_SLOTS;
 use super::taken::{Taken, Within};
 use crate::addr::Lpid;
 use crate::arch::arrays::Levels;
 use crate::hcall::abi::OpenFlags;
 use crate::sync::{AtomicU64, Mutex, Ordering};
-use crate::table::bitmap::{BLOCK, WORD, index, ones};
+use crate::table::bitmap::{BLOCK, REGION, WORD, above, index, ones};
 use crate::table::{READERS, Table, Tables};
 
 /// The reader slots of one table.
 #[derive(Debug)]
 pub struct Readers<'m> {
     slots: Mutex<Slots<'m>>,
+    /// Room for what the one call on each of them has taken. It stays: to make it anew for each call would take longer than
+    /// most calls.
+    taken: [Mutex<Taken>; READERS],
 }
 
 /// The reader slots, and how far the sharing out of what is marked has come.
@@ -42,17 +46,26 @@ struct Slots<'m> {
 /// A round over the table in which all marks are shared out, a few blocks at a time.
 #[derive(Debug, Default)]
 struct Round {
-    /// The next block to look at.
+    /// The next root word to look at.
     next: u64,
-    /// Blocks that are still to be looked at; none: what was marked before the round began is shared out.
+    /// Root words that are still to be looked at; none: what was marked before the round began is shared out.
     left: u64,
 }
 
-/// Blocks of a round that one call looks at, and takes marks from, at most.
-const ROUND_BLOCKS: u64 = 1024;
-const ROUND_BUSY: u64 = 2;
-/// Blocks that an open takes marks from, at most.
-const OPEN_BUSY: usize = 4;
+/// Root words of a table.
+const fn roots(table_slots: u64) -> u64 {
+    table_slots.div_ceil(REGION)
+}
+
+/// Words of a root, or of a summary, that are looked at for something to do at once.
+const ROOTS: u64 = 1024;
+/// Words that an open shares out, about.
+const OPEN_WORDS: u64 = 128;
+// Work, in units of about two instructions: of a root word, of a block that marks are taken from, and of a word of marks that is
+// given to four readers.
+const ROOT_WORK: u64 = 5;
+const BLOCK_WORK: u64 = 50;
+const SHARE_WORK: u64 = 60;
 
 /// One reader.
 #[derive(Debug)]
@@ -75,8 +88,6 @@ pub(super) struct ReaderSlot<'m> {
     pub(super) found: bool,
     /// First pass: changes to slots below are kept.
     kept: u64,
-    /// Blocks whose summary word counts.
-    initialised: u64,
     /// Marks it has.
     count: u64,
 }
@@ -94,6 +105,8 @@ pub enum Refused {
     Full,
     /// The table has no slot that the reader is to start at.
     Outside,
+    /// A record's index does not reach the table's last slot.
+    TooBig,
 }
 
 /// A reader in use by one call; no other call gets it meanwhile.
@@ -101,8 +114,8 @@ pub enum Refused {
 pub struct InUse<'r, 'm> {
     readers: &'r Readers<'m>,
     slot: usize,
-    /// Summary words of its marks, for a look without the lock.
-    summary: &'m [AtomicU64],
+    /// The root of its marks, for a look without the lock.
+    root: &'m [AtomicU64],
 }
 
 impl Drop for InUse<'_, '_> {
@@ -143,7 +156,7 @@ impl Suspended<'_, '_> {
         // The marks of what was removed are still there.
         slots.round = Round {
             next: 0,
-            left: tables.current().order().slots() / BLOCK,
+            left: roots(tables.current().order().slots()),
         };
     }
 }
@@ -153,11 +166,12 @@ impl<'m> Readers<'m> {
     #[must_use]
     pub fn new(marks: [Levels<'m>; READERS]) -> Self {
         Self {
+            taken: core::array::from_fn(|_| Mutex::new(Taken::new())),
             slots: Mutex::new(Slots {
                 round: Round::default(),
                 suspended: false,
-                readers: marks.map(|Levels { leaf, summary }| ReaderSlot {
-                    marks: OwnMarks { leaf, summary },
+                readers: marks.map(|levels| ReaderSlot {
+                    marks: OwnMarks::new(levels),
                     owner: None,
                     serial: 0,
                     generation: 0,
@@ -167,7 +181,6 @@ impl<'m> Readers<'m> {
                     pass: 0,
                     found: false,
                     kept: 0,
-                    initialised: 0,
                     count: 0,
                 }),
             }),
@@ -178,7 +191,7 @@ impl<'m> Readers<'m> {
     /// are left for others.
     ///
     /// # Errors
-    /// [`Refused::Outside`] or [`Refused::Full`].
+    /// [`Refused::TooBig`], [`Refused::Outside`] or [`Refused::Full`].
     pub fn open(
         &self,
         tables: &Tables<'_>,
@@ -191,6 +204,10 @@ impl<'m> Readers<'m> {
         let mut slots = self.slots.lock();
         // The lock is what keeps the table the one in use.
         let table = tables.current();
+        // The hypervisor's own is shown slots, not records.
+        if owner != Lpid::HYPERVISOR && table.order().slots() > MAX_SLOTS {
+            return Err(Refused::TooBig);
+        }
         if start >= table.order().slots() {
             return Err(Refused::Outside);
         }
@@ -203,27 +220,26 @@ impl<'m> Readers<'m> {
         let Some(slot) = slot.filter(|_| free > spare) else {
             return Err(Refused::Full);
         };
-        // Slots before the start are behind the first pass: their blocks count from now on, and what was
-        // marked there until now is the other readers' alone.
+        // Slots before the start are behind the first pass: what was marked there until now is the other readers' alone.
         // (Where that is more than one call may do, the new reader is told of some older changes, too.)
-        let initialised = start.div_ceil(BLOCK);
-        let marked = (0..initialised).filter(|&block| table.changed().block(block) != 0);
-        for block in marked.take(OPEN_BUSY) {
-            let _ = share_out(&mut slots.readers, table, block);
+        let mut words = 0;
+        for root in 0..roots(start).min(ROOTS) {
+            for block in ones(table.changed().root(root)).map(|block| root * WORD + block) {
+                if block * BLOCK < start && words < OPEN_WORDS {
+                    words += share_out(&mut slots.readers, table, block);
+                }
+            }
         }
         let Some(reader) = slots.readers.get_mut(slot) else {
             return Err(Refused::Full);
         };
-        for block in 0..initialised {
-            reader.marks.forget(block);
-        }
+        reader.marks.forget_all();
         reader.owner = Some(owner);
         reader.serial += 1;
         reader.generation = generation;
         reader.bolted_only = flags.contains(OpenFlags::BOLTED_ONLY);
         (reader.cursor, reader.kept) = (start, start);
         (reader.pass, reader.found, reader.count) = (1, false, 0);
-        reader.initialised = initialised;
         let serial = reader.serial;
         table.announce_reader();
         Ok((slot, serial))
@@ -250,12 +266,12 @@ impl<'m> Readers<'m> {
             return Err(Refused::Busy);
         }
         reader.busy = true;
-        let summary = reader.marks.summary;
+        let root = reader.marks.root();
         drop(slots);
         Ok(InUse {
             readers: self,
             slot,
-            summary,
+            root,
         })
     }
 
@@ -318,7 +334,7 @@ impl<'m> Readers<'m> {
     /// Shares out more of what is marked; whether that is all of it.
     pub fn share_out(&self, tables: &Tables<'_>) -> bool {
         let mut slots = self.slots.lock();
-        slots.go_round(tables.current())
+        slots.go_round(tables.current(), &mut Budget::of_a_call())
     }
 
     /// How many readers are open on this generation of the table, and the slots pending for all of them. The
@@ -327,7 +343,7 @@ impl<'m> Readers<'m> {
     pub fn open_and_pending(&self, tables: &Tables<'_>, generation: u64) -> (u64, u64) {
         let mut slots = self.slots.lock();
         let table = tables.current();
-        let _ = slots.go_round(table);
+        let _ = slots.go_round(table, &mut Budget::of_a_call());
         let guests =
             |reader: &&ReaderSlot<'_>| reader.owner.is_some_and(|owner| owner != Lpid::HYPERVISOR);
         slots
@@ -387,26 +403,28 @@ impl<'m> Slots<'m> {
         }
     }
 
-    /// Goes on with a round; whether all that was marked before this call is shared out now. A mark in a block
-    /// that had none begins a new round.
-    fn go_round(&mut self, table: &Table<'_>) -> bool {
-        let blocks = table.order().slots() / BLOCK;
+    /// Goes on with a round, as far as there is work left; whether all that was marked before this call is shared out now. A
+    /// mark in a block that had none begins a new round.
+    fn go_round(&mut self, table: &Table<'_>, budget: &mut Budget) -> bool {
+        let roots = roots(table.order().slots());
         if table.take_touched() {
-            self.round.left = blocks;
+            self.round.left = roots;
         }
-        let mut busy = ROUND_BUSY;
-        for _ in 0..ROUND_BLOCKS.min(self.round.left) {
-            if table.changed().block(self.round.next) != 0 {
-                if busy == 0 {
-                    break;
+        while self.round.left > 0 {
+            for block in ones(table.changed().root(self.round.next)) {
+                if budget.is_spent() {
+                    return false;
                 }
-                busy -= 1;
-                let _ = share_out(&mut self.readers, table, self.round.next);
+                let words = share_out(&mut self.readers, table, self.round.next * WORD + block);
+                let _ = budget.spend(words * SHARE_WORK);
             }
-            self.round.next = (self.round.next + 1) % blocks;
+            if !budget.spend(ROOT_WORK) {
+                return false;
+            }
+            self.round.next = (self.round.next + 1) % roots;
             self.round.left -= 1;
         }
-        self.round.left == 0
+        true
     }
 }
 
@@ -445,23 +463,16 @@ impl ReaderSlot<'_> {
     }
 }
 
-/// Summary words that are looked at together.
-const FOUR: usize = 4;
-
-/// Summary words from a block on, at most `limit`.
-fn some(summary: &[AtomicU64], block: u64, limit: u64) -> &[AtomicU64] {
-    let rest = summary.get(index(block)..).unwrap_or_default();
-    rest.get(..index(limit)).unwrap_or(rest)
-}
-
-/// The bits that any of these words has.
-fn any(words: &[AtomicU64; FOUR]) -> u64 {
-    words
-        .iter()
-        .fold(0, |all, word| all | word.load(Ordering::Relaxed))
-}
-
 impl<'m> InUse<'_, 'm> {
+    /// Runs `act` with the room for what the reader takes. Nobody else waits for it: there is one call on a reader.
+    pub(super) fn with_room<R>(&self, act: impl FnOnce(&mut Taken) -> R) -> R {
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "there is room for each reader slot"
+        )]
+        act(&mut self.readers.taken[self.slot].lock())
+    }
+
     /// Runs `act` on the reader under the readers' lock.
     pub(super) fn with<R>(&self, act: impl FnOnce(&mut ReaderSlot<'m>) -> R) -> R {
         let mut slots = self.readers.slots.lock();
@@ -479,14 +490,9 @@ impl<'m> InUse<'_, 'm> {
         let block = cursor / BLOCK;
         let mut slots = self.readers.slots.lock();
         let shared_out = share_out(&mut slots.readers, table, block);
-        let Some(reader) = slots.readers.get_mut(self.slot) else {
-            return shared_out;
-        };
-        if block >= reader.initialised {
-            reader.marks.forget(block);
-            reader.initialised = block + 1;
+        if let Some(reader) = slots.readers.get_mut(self.slot) {
+            reader.kept = (block + 1) * BLOCK;
         }
-        reader.kept = (block + 1) * BLOCK;
         shared_out
     }
 
@@ -500,98 +506,111 @@ impl<'m> InUse<'_, 'm> {
             }
             // Slots from the cursor on will be read yet: what changed meanwhile need not come twice.
             reader.kept = cursor;
-            for word in cursor / WORD..end / WORD {
-                let had = reader.marks.leaf(word);
-                let keep = had & below(word, cursor);
-                if keep != had {
-                    reader.count -= u64::from((had & !keep).count_ones());
-                    reader.marks.set_leaf(word, keep);
-                }
-            }
+            let ahead = |word| !below(word, cursor);
+            reader.marks.take(cursor / BLOCK, ahead, |_, marks| {
+                reader.count -= u64::from(marks.count_ones());
+            });
         });
     }
 
     /// Whether a later pass would find nothing anywhere: no mark of the reader's own, none that is not shared out, and
-    /// nothing that hardware could still set. As [`Self::may_have_changes`] it may miss what comes at this moment.
+    /// nothing that hardware could still set. As [`Self::next_marked`] it may miss what comes at this moment.
     pub(super) fn is_idle(&self, table: &Table<'_>) -> bool {
         let slots = self.readers.slots.lock();
         let reader = slots.readers.get(self.slot);
         slots.round.left == 0 && table.is_quiet() && reader.is_some_and(|reader| reader.count == 0)
     }
 
-    /// Whether a block may hold changes for the reader. May miss what comes at this moment; the verdict at
-    /// the end of a pass does not.
+    /// Whether a block may hold changes for the reader. As [`Self::next_marked`] it may miss what comes at this moment.
     pub(super) fn may_have_changes(&self, table: &Table<'_>, block: u64) -> bool {
-        let own = self
-            .summary
-            .get(index(block))
-            .map_or(0, |words| words.load(Ordering::Relaxed));
-        own | table.changed().block(block) != 0
+        let root = block / WORD;
+        (self.own_root(root) | table.changed().root(root)) >> (block % WORD) & 1 != 0
     }
 
-    /// How many blocks from `block` on, at most `limit`, have nothing for the reader: no mark of its own, none
-    /// that is not shared out yet, and no entry that hardware could still set R or C in. There may be more, but
-    /// not after 0. As [`Self::may_have_changes`] it may miss what comes at this moment.
-    pub(super) fn idle_blocks(&self, table: &Table<'_>, block: u64, limit: u64) -> u64 {
-        let (changed, unsettled) = (table.changed().words().1, table.unsettled().words().1);
-        let [own, changed, unsettled] =
-            [self.summary, changed, unsettled].map(|words| some(words, block, limit));
-        // By fours first: going on costs as much as looking.
-        let (own_fours, _) = own.as_chunks::<FOUR>();
-        let (changed_fours, _) = changed.as_chunks::<FOUR>();
-        let (unsettled_fours, _) = unsettled.as_chunks::<FOUR>();
-        let fours = own_fours.iter().zip(changed_fours).zip(unsettled_fours);
-        let idle = fours
-            .take_while(|((own, changed), unsettled)| any(own) | any(changed) | any(unsettled) == 0)
-            .count();
-        if idle != 0 {
-            return (idle * FOUR) as u64;
+    /// Word `root` of the root of the reader's own marks.
+    fn own_root(&self, root: u64) -> u64 {
+        self.root
+            .get(index(root))
+            .map_or(0, |root| root.load(Ordering::Relaxed))
+    }
+
+    /// The first block from `block` on, and before `end`, that may have a mark of the reader's own, or one that is not shared
+    /// out yet. Where there is none, or it is too far to look for, the first that was not looked at. May miss what comes at
+    /// this moment; the verdict at the end of a pass does not.
+    fn next_marked(&self, table: &Table<'_>, block: u64, end: u64) -> u64 {
+        let changed = table.changed();
+        let mut within = above(block % WORD);
+        let first = block / WORD;
+        let last = (first + ROOTS).min(end.div_ceil(WORD));
+        for root in first..last {
+            let blocks = (self.own_root(root) | changed.root(root)) & within;
+            if blocks != 0 {
+                let next = root * WORD + u64::from(blocks.trailing_zeros());
+                return next.min(end);
+            }
+            within = !0;
         }
-        own.iter()
-            .zip(changed)
-            .zip(unsettled)
-            .take_while(|((own, changed), unsettled)| {
-                [*own, *changed, *unsettled]
-                    .into_iter()
-                    .all(|words| words.load(Ordering::Relaxed) == 0)
-            })
-            .count() as u64
+        (last * WORD).min(end)
     }
 
-    /// Takes the reader's marks from slot `cursor` to `end` in the same block, in a later pass. They are delivered, or put
-    /// back. What is marked in the table goes to the other readers; the reader's own share comes at once.
-    pub(super) fn take(&self, table: &Table<'_>, cursor: u64, end: u64, taken: &mut Taken) {
-        let block = cursor / BLOCK;
-        let range = Within { cursor, end };
-        taken.begin(block);
+    /// Takes the reader's marks from slot `cursor` to `end`, in a later pass, from as many blocks as `taken` has room for and
+    /// half of the work that is left is enough for; up to where. (The other half is for their delivery. Without it they would
+    /// be put back, and taken again by the next call, and so on.) They are delivered, or put back. What is marked in the table goes to the other readers;
+    /// the reader's own share comes at once, unless it has marks already that it would have to be put between.
+    pub(super) fn take(
+        &self,
+        table: &Table<'_>,
+        mut cursor: u64,
+        end: u64,
+        taken: &mut Taken,
+        budget: &mut Budget,
+    ) -> u64 {
         let mut slots = self.readers.slots.lock();
         let Some((reader, mut others)) = slots.one_and_others(self.slot) else {
-            return;
+            return end;
         };
         let alone = others.iter().all(Option::is_none);
-        for word in ones(reader.marks.summary(block)) {
-            let number = taken.first + word;
-            let had = reader.marks.leaf(number);
-            let marks = had & range.of(number);
-            if marks != 0 {
-                reader.marks.set_leaf(number, had & !marks);
-                reader.count -= u64::from(marks.count_ones());
-                taken.add(word, marks);
+        let least = budget.left() / 2;
+        let (mut count, mut shared_out) = (0, 0);
+        while cursor < end && taken.has_room() && budget.left() > least {
+            let block = cursor / BLOCK;
+            let next = self.next_marked(table, block, end.div_ceil(BLOCK));
+            if next != block {
+                let _ = budget.spend(((next - block) / WORD + 1) * ROOT_WORK);
+                cursor = (next * BLOCK).min(end);
+                continue;
             }
-        }
-        let _ = table.changed().take(block, |number, marks| {
-            taken.shared_out += 1;
-            if !alone {
-                for other in others.iter_mut().flatten() {
-                    other.add(number, marks);
+            let upto = ((block + 1) * BLOCK).min(end);
+            let range = Within { cursor, end: upto };
+            let has_own = reader.marks.summary(block) != 0;
+            let _ = table.changed().take(block, |number, marks| {
+                shared_out += 1;
+                if !alone {
+                    for other in others.iter_mut().flatten() {
+                        other.add(number, marks);
+                    }
                 }
+                let mine = if has_own { 0 } else { marks & range.of(number) };
+                if mine != 0 {
+                    taken.push(number, mine);
+                }
+                if mine != marks {
+                    reader.add(number, marks & !mine);
+                }
+            });
+            if has_own {
+                let within = |number| range.of(number);
+                reader.marks.take(block, within, |number, marks| {
+                    count += u64::from(marks.count_ones());
+                    taken.push(number, marks);
+                });
             }
-            let mine = marks & range.of(number);
-            taken.add(number - taken.first, mine);
-            if mine != marks {
-                reader.add(number, marks & !mine);
-            }
-        });
+            let _ = budget.spend(BLOCK_WORK);
+            cursor = upto;
+        }
+        reader.count -= count;
+        let _ = budget.spend(shared_out * SHARE_WORK);
+        cursor
     }
 
     /// Keeps marks of a word for the next pass.
@@ -623,10 +642,10 @@ impl<'m> InUse<'_, 'm> {
     }
 
     /// Ends a pass if the cursor is at the end of the table; whether the pass ended, whether it was clean, its
-    /// number, and what is pending.
-    pub(super) fn conclude(&self, table: &Table<'_>) -> Conclusion {
+    /// number, and what is pending. What is marked is shared out first, as far as there is work left.
+    pub(super) fn conclude(&self, table: &Table<'_>, budget: &mut Budget) -> Conclusion {
         let mut slots = self.readers.slots.lock();
-        let all_told = slots.go_round(table);
+        let all_told = slots.go_round(table, budget);
         let Some(reader) = slots.readers.get_mut(self.slot) else {
             return Conclusion {
                 pass: 0,

@@ -10,6 +10,9 @@ use crate::memory::GuestBuffer;
 use crate::table::bitmap::BLOCK;
 use crate::table::hpte::{GuestR, GuestV};
 
+/// The most slots that a table may have for a record's index to reach all of them: a table of order 36.
+pub const MAX_SLOTS: u64 = 1 << 32;
+
 /// The longest run that a header can count.
 pub const MAX_RUN: u64 = u16::MAX as u64;
 
@@ -165,48 +168,61 @@ impl<'a, M: Machine> Encoder<'a, M> {
         self.header & INVALID == 0 && valid + count <= MAX_RUN
     }
 
-    /// Adds the `count` entries that `copies` gives to the open record, in whose word there is room for them, up to the
-    /// first that is none; how many.
+    /// Adds the `count` entries that `copies` gives to the open record, in whose word there is room for them.
+    ///
+    /// # Errors
+    /// How many came before one that is none. They are laid out, and still to be counted ([`Self::count_valid`]): so what
+    /// is rare stays apart from what is not.
     #[inline(always)]
     fn entries(
         &mut self,
         count: u64,
         copies: impl Iterator<Item = Option<(GuestV, GuestR)>>,
-    ) -> u64 {
+    ) -> Result<(), u64> {
         let first = self.out;
         for copy in copies {
             let Some((v, r)) = copy else {
-                let added = (self.out - first) / ENTRY;
-                self.header += added << VALID_SHIFT;
-                return added;
+                return Err((self.out - first) / ENTRY);
             };
             self.machine.store(HostReal::new(self.out), v.raw());
             self.machine.store(HostReal::new(self.out + 8), r.raw());
             self.out += ENTRY;
         }
-        self.header += count << VALID_SHIFT;
-        count
+        self.count_valid(count);
+        Ok(())
     }
 
-    /// Adds the `count` entries from `slot` on that `copies` gives, up to the first that is none; how many. They are of a
-    /// word that there was room for when its first one was added. The header is touched once for all of them.
+    /// Counts entries that are laid out in the open record.
+    #[inline(always)]
+    pub(super) const fn count_valid(&mut self, count: u64) {
+        self.header += count << VALID_SHIFT;
+    }
+
+    /// Adds the `count` entries from `slot` on that `copies` gives. They are of a word that there was room for when its first
+    /// one was added. The header is touched once for all of them.
+    ///
+    /// # Errors
+    /// As [`Self::entries`]; [`Self::resume_at`] is due, too.
     #[inline(always)]
     pub(super) fn run(
         &mut self,
         slot: u64,
         count: u64,
         copies: impl Iterator<Item = Option<(GuestV, GuestR)>>,
-    ) -> u64 {
+    ) -> Result<(), u64> {
         if slot != self.next || !self.joins(count) {
             self.begin_roomy(slot);
         }
-        let added = self.entries(count, copies);
-        self.next = slot + added;
-        added
+        self.entries(count, copies)?;
+        self.next = slot + count;
+        Ok(())
     }
 
     /// The same in a first pass, which leaves no slot out: `gap` invalid ones come before the entries and go on with the
     /// open record, which [`Self::settle_in`] has made sure of. [`Self::resume_at`] ends a row of these.
+    ///
+    /// # Errors
+    /// As [`Self::entries`].
     #[inline(always)]
     pub(super) fn run_after(
         &mut self,
@@ -214,7 +230,7 @@ impl<'a, M: Machine> Encoder<'a, M> {
         gap: u64,
         count: u64,
         copies: impl Iterator<Item = Option<(GuestV, GuestR)>>,
-    ) -> u64 {
+    ) -> Result<(), u64> {
         if gap != 0 {
             self.machine
                 .store(HostReal::new(self.at), self.header + gap);
@@ -252,7 +268,7 @@ impl<'a, M: Machine> Encoder<'a, M> {
         } else {
             self.begin(slot, RECORD_HEADER + ENTRY)
         };
-        room && self.run(slot, 1, core::iter::once(Some((v, r)))) == 1
+        room && self.run(slot, 1, core::iter::once(Some((v, r)))).is_ok()
     }
 
     /// Adds a run of invalid slots, in as many records as it takes; how many slots there was room for.

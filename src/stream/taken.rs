@@ -1,10 +1,10 @@
-//! Marks that a reader has taken, a block of the table at a time: they are delivered, or put back.
+//! Marks that a reader has taken, from a few blocks of the table: they are delivered, or put back.
 //!
 //! A pass takes them under the readers' lock and delivers them without it, so they stand apart from the reader's own
 //! marks meanwhile.
 
 use super::marks::below;
-use crate::table::bitmap::{BLOCK, WORD, above, index, ones};
+use crate::table::bitmap::{BLOCK, WORD, above, index};
 
 /// A part of a block.
 #[derive(Clone, Copy, Debug)]
@@ -24,55 +24,62 @@ impl Within {
     }
 }
 
-/// Marks of a block that were taken. One is used for block after block: nothing is cleared but what says which words count.
+/// Words that marks are taken of before they are delivered, at most: each delivery has its price, and most blocks have few. A
+/// block is only begun while there is room for all of its words.
+const ROOM: usize = 2 * PER_BLOCK;
+/// Words of a block. (loom's table has one, and its threads have stacks of 32 KiB.)
+const PER_BLOCK: usize = if cfg!(loom) { 1 } else { index(WORD) };
+
+/// Marks that were taken: the number of a word, and those of its slots, lowest first.
 #[derive(Debug)]
 pub(super) struct Taken {
-    /// The number of the block's first word.
-    pub(super) first: u64,
-    /// Words of the block that have some, a bit for each.
-    pub(super) words: u64,
-    /// The marks of those words.
-    marks: [u64; index(WORD)],
-    /// How many words of marks were shared out on the way.
-    pub(super) shared_out: u64,
+    words: heapless::Vec<(u64, u64), ROOM>,
 }
 
 impl Taken {
     /// No marks.
     pub(super) const fn new() -> Self {
         Self {
-            first: 0,
-            words: 0,
-            marks: [0; index(WORD)],
-            shared_out: 0,
+            words: heapless::Vec::new(),
         }
     }
 
-    pub(super) fn begin(&mut self, block: u64) {
-        (self.first, self.words, self.shared_out) = (block * WORD, 0, 0);
+    /// Has it be without marks.
+    pub(super) fn clear(&mut self) {
+        self.words.clear();
     }
 
-    /// Adds marks of word `word` of the block.
+    /// Whether there is room for the marks of another block.
+    pub(super) fn has_room(&self) -> bool {
+        self.words.len() <= ROOM - PER_BLOCK
+    }
+
+    /// Adds marks of a word that comes after all others.
     #[inline(always)]
-    pub(super) fn add(&mut self, word: u64, marks: u64) {
-        if let Some(of_word) = self.marks.get_mut(index(word)) {
-            let had = if self.words >> word & 1 == 0 {
-                0
-            } else {
-                *of_word
-            };
-            *of_word = had | marks;
-            self.words |= 1 << word;
-        }
+    pub(super) fn push(&mut self, word: u64, marks: u64) {
+        // Whoever begins a block has asked for room.
+        let _ = self.words.push((word, marks));
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+
+    /// How many words have some.
+    pub(super) fn count(&self) -> u64 {
+        self.words.len() as u64
     }
 
     /// The words that have marks of slots from `cursor` on: their numbers, and those marks.
     #[inline(always)]
     pub(super) fn from(&self, cursor: u64) -> impl Iterator<Item = (u64, u64)> {
-        let first = cursor.saturating_sub(self.first * WORD);
-        ones(self.words & above(first / WORD)).filter_map(move |word| {
-            let marks = self.marks.get(index(word))? & above(first.saturating_sub(word * WORD));
-            (marks != 0).then_some((self.first + word, marks))
+        let (first, within) = (cursor / WORD, above(cursor % WORD));
+        let at = self.words.partition_point(|&(word, _)| word < first);
+        let words = self.words.get(at..).unwrap_or_default();
+        words.iter().filter_map(move |&(word, marks)| {
+            let marks = if word == first { marks & within } else { marks };
+            (marks != 0).then_some((word, marks))
         })
     }
 }

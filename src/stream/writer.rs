@@ -17,7 +17,7 @@ use super::record::Header;
 use super::{Budget, Readers};
 use crate::arch::Machine;
 use crate::hcall::abi::{ENTRY, RECORD_HEADER};
-use crate::memory::{GuestBuffer, Regions, Unread};
+use crate::memory::{Entries, GuestBuffer, Regions, Unread};
 use crate::table::batch::{Batch, Occupied};
 use crate::table::bitmap::{BLOCK, WORD};
 use crate::table::ready::{Making, Piece, Room};
@@ -26,13 +26,13 @@ use crate::table::{Table, tlb};
 // Work, in units of about two instructions: of a record's header, of a piece and of an entry, of a word of an invalid run; of a
 // record that is quickly done, beside its entries; to take entries away, and each of them; to give a block's changes to the readers.
 const HEADER_WORK: u64 = 15;
-const PIECE_WORK: u64 = 60;
+const PIECE_WORK: u64 = 110;
 const ENTRY_WORK: u64 = 30;
 const WORD_WORK: u64 = 25;
-const RECORD_WORK: u64 = 75;
-const REMOVAL_WORK: u64 = 130;
+const RECORD_WORK: u64 = 40;
+const REMOVAL_WORK: u64 = 200;
 const REMOVE_WORK: u64 = 60;
-const SHARE_WORK: u64 = 100;
+const SHARE_WORK: u64 = 220;
 
 // A call that has done nothing yet can do any piece.
 const _: () = assert!(
@@ -97,20 +97,9 @@ impl Place {
         invalid: 0,
     };
 
-    /// The beginning of a record.
-    #[inline(always)]
-    const fn of(header: Header) -> Self {
-        Self {
-            index: header.index as u64,
-            valid: header.n_valid as u64,
-            invalid: header.n_invalid as u64,
-        }
-    }
-
-    /// Whether the record is one of a table with so many slots. An empty one past the end is none, too.
-    #[inline(always)]
-    const fn is_within(&self, slots: u64) -> bool {
-        self.index < slots && self.index + self.valid + self.invalid <= slots
+    /// Whether a record is at its end.
+    const fn is_between_records(&self) -> bool {
+        self.valid == 0 && self.invalid == 0
     }
 
     /// Whether a call ended, or begins, between the entries of a record and the end of its invalid run.
@@ -137,7 +126,7 @@ impl Writer {
     /// Whether the stream stands inside a record.
     #[must_use]
     pub const fn is_inside_record(&self) -> bool {
-        self.place.valid != 0 || self.place.invalid != 0
+        !self.place.is_between_records()
     }
 
     /// Applies what is in the buffer, as much of it as one call may.
@@ -168,11 +157,11 @@ impl Writer {
             let quickly = if stand.place.valid == 0 && !stand.overwrites {
                 quick(machine, &making, room, &mut stand, &mut budget)
             } else {
-                Step::Waits
+                Ok(Step::Waits)
             };
             let step = match quickly {
-                Step::Waits => step(machine, &making, room, &mut stand, &mut budget),
-                changed => Ok(changed),
+                Ok(Step::Waits) => step(machine, &making, room, &mut stand, &mut budget),
+                other => other,
             };
             match step {
                 Ok(Step::Done) => {}
@@ -259,13 +248,12 @@ fn step<M: Machine>(
             let _ = remove(machine, occupied);
         }
         // The slots were emptied and nobody else makes entries: the claim succeeds.
-        let Some(claimed) = batch.claim() else {
+        let Some(is_read) = publish(machine, batch, piece) else {
             return Ok(Step::Waits);
         };
         *unread = rest;
         place.index += count;
         place.valid -= count;
-        let is_read = claimed.place(machine, piece).note();
         *overwrites = !occupied.is_empty();
         return Ok(Step::of(is_read, first));
     }
@@ -284,25 +272,49 @@ fn step<M: Machine>(
         };
         return Ok(Step::of(is_read, first));
     }
-    if !budget.afford(HEADER_WORK) {
-        return Ok(Step::Waits);
-    }
-    let mut rest = *unread;
-    let Some(at) = rest.dword() else {
+    let Some(record) = next_record(machine, table.order().slots(), unread, budget)? else {
         return Ok(Step::Waits);
     };
-    let record = Place::of(Header::from_dword(machine.load(at)));
-    if !record.is_within(table.order().slots()) {
+    *place = record;
+    Ok(Step::Done)
+}
+
+/// Reads the header of the next record of a table with so many slots; none if there is no work or nothing in the buffer left for it.
+#[inline(always)]
+fn next_record<M: Machine>(
+    machine: &M,
+    slots: u64,
+    unread: &mut Unread,
+    budget: &mut Budget,
+) -> Result<Option<Place>, BadPiece> {
+    let mut rest = *unread;
+    let Some(at) = rest.dword() else {
+        return Ok(None);
+    };
+    if !budget.afford(HEADER_WORK) {
+        return Ok(None);
+    }
+    let header = Header::from_dword(machine.load(at));
+    let record = Place {
+        index: u64::from(header.index),
+        valid: u64::from(header.n_valid),
+        invalid: u64::from(header.n_invalid),
+    };
+    // An empty record past the end is one that leaves the table, too.
+    if record.index >= slots || record.index + record.valid + record.invalid > slots {
         return Err(BadPiece::Range(record.index));
     }
-    (*place, *unread) = (record, rest);
-    Ok(Step::Done)
+    *unread = rest;
+    Ok(Some(record))
 }
 
 /// Applies records as long as they are quickly done: the entries are of one word, whose slots are all free up to the end of the
 /// record or of the word, and each entry is as nearly all are. Most of what a table is restored from is like that.
 ///
 /// It ends between pieces: at one that waits, or that has to be done with more care; or after one that readers are to be told of.
+///
+/// # Errors
+/// What is wrong with the record or the entry that comes next.
 #[inline(never)]
 fn quick<M: Machine>(
     machine: &M,
@@ -310,74 +322,125 @@ fn quick<M: Machine>(
     room: &mut Room,
     stand: &mut Stand,
     budget: &mut Budget,
-) -> Step {
+) -> Result<Step, BadPiece> {
     let table = making.table();
     let slots = table.order().slots();
     let mut left = *budget;
     let (mut place, mut unread) = (stand.place, stand.unread);
     let step = loop {
+        if place.valid != 0 {
+            break Ok(Step::Waits);
+        }
         if let Some(run) = Batch::new(table, place.index, place.invalid) {
             if !run.occupied().is_empty() || !left.afford(WORD_WORK) {
-                break Step::Waits;
+                break Ok(Step::Waits);
             }
             place.index += run.count();
             place.invalid -= run.count();
             continue;
         }
+        place = match next_record(machine, slots, &mut unread, &mut left) {
+            Ok(Some(record)) => record,
+            Ok(None) => break Ok(Step::Waits),
+            Err(bad) => break Err(bad),
+        };
+        // One by itself, as most are in a sparse table, never leaves the registers.
         let mut rest = unread;
-        let Some(at) = rest.dword() else {
-            break Step::Waits;
-        };
-        let record = Place::of(Header::from_dword(machine.load(at)));
-        let work = RECORD_WORK + record.valid * ENTRY_WORK;
-        let Some(run) = Batch::new(table, record.index, record.valid + record.invalid) else {
-            break Step::Waits;
-        };
-        // None, too, for a record without entries, and for one with more of them than the word has slots.
-        let Some(batch) = run.start(record.valid) else {
-            break Step::Waits;
-        };
-        if !record.is_within(slots)
-            || !run.occupied().is_empty()
-            || rest.bytes() < record.valid * ENTRY
-            || left.left() < work
-        {
-            break Step::Waits;
-        }
-        let mut entries = rest.entries(record.valid);
-        let is_read = if record.valid == 1 {
-            let dwords = entries.next().map(|at| at.map(|at| machine.load(at)));
-            let Some(entry) = dwords.and_then(|dwords| making.usual(dwords)) else {
-                break Step::Waits;
+        let (run, published) = if place.valid == 1 {
+            let Some((run, batch)) = free(table, place, 1) else {
+                continue;
             };
-            let Some(claimed) = batch.claim() else {
-                break Step::Waits;
+            let Some(at) = rest.entry() else {
+                break Ok(Step::Waits);
             };
-            let piece = Piece::of_one(&entry, record.index);
-            claimed.place(machine, piece).note()
+            if !left.afford(RECORD_WORK + ENTRY_WORK) {
+                break Ok(Step::Waits);
+            }
+            let dwords = at.map(|at| machine.load(at));
+            let published = match making.usual(dwords) {
+                Some(entry) => {
+                    let piece = Piece::of_one(&entry, place.index);
+                    Ok(publish(machine, batch, piece))
+                }
+                None => odd(machine, making, room, place.index, dwords),
+            };
+            (run, published)
         } else {
-            let Some(piece) = making.gather_usual(machine, room, record.index, entries) else {
-                break Step::Waits;
+            let Some((run, _)) = free(table, place, place.valid) else {
+                continue;
             };
-            let Some(claimed) = batch.claim() else {
-                break Step::Waits;
-            };
-            claimed.place(machine, piece).note()
+            let entries = rest.entries(place.valid);
+            let work = RECORD_WORK + PIECE_WORK + place.valid * ENTRY_WORK;
+            if entries.left() != place.valid || !left.afford(work) {
+                break Ok(Step::Waits);
+            }
+            (run, several(machine, making, room, place.index, entries))
         };
-        let _ = left.afford(work);
+        let is_read = match published {
+            Ok(Some(is_read)) => is_read,
+            Ok(None) => break Ok(Step::Waits),
+            Err(slot) => break Err(BadPiece::Entry(slot)),
+        };
+        let (first, slots) = (place.index, place.valid + place.invalid);
         unread = rest;
         place = Place {
-            index: record.index + run.count(),
+            index: first + run.count(),
             valid: 0,
-            invalid: record.valid + record.invalid - run.count(),
+            invalid: slots - run.count(),
         };
         if is_read {
-            break Step::of(is_read, record.index);
+            break Ok(Step::of(is_read, first));
         }
     };
     *budget = left;
     (stand.place, stand.unread) = (place, unread);
     step
+}
+
+/// The slots of a record in its first slot's word, and of those the `valid` ones of its entries, if all of them are there and all
+/// slots are free.
+#[inline(always)]
+fn free<'t>(table: &'t Table<'t>, record: Place, valid: u64) -> Option<(Batch<'t>, Batch<'t>)> {
+    let run = Batch::new(table, record.index, valid + record.invalid)?;
+    let batch = run.start(valid)?;
+    run.occupied().is_empty().then_some((run, batch))
+}
+
+/// Makes the entries of `piece` the entries of the slots of `batch`, which are free; whether anyone reads. None if they are not.
+#[inline(always)]
+fn publish<M: Machine>(machine: &M, batch: Batch<'_>, piece: Piece<'_>) -> Option<bool> {
+    Some(batch.claim()?.place(machine, piece).note())
+}
+
+/// The same of entries of the buffer, once all of them are found good.
+///
+/// # Errors
+/// The slot of the first that is none.
+#[inline(never)]
+fn several<M: Machine>(
+    machine: &M,
+    making: &Making<'_>,
+    room: &mut Room,
+    first: u64,
+    entries: Entries,
+) -> Result<Option<bool>, u64> {
+    let batch = Batch::new(making.table(), first, entries.left());
+    let piece = making.gather(machine, room, first, entries)?;
+    Ok(batch.and_then(|batch| publish(machine, batch, piece)))
+}
+
+/// The same of one entry that was read and is not as nearly all are.
+#[inline(never)]
+fn odd<M: Machine>(
+    machine: &M,
+    making: &Making<'_>,
+    room: &mut Room,
+    slot: u64,
+    dwords: [u64; 2],
+) -> Result<Option<bool>, u64> {
+    let batch = Batch::new(making.table(), slot, 1);
+    let piece = making.odd(room, slot, dwords)?;
+    Ok(batch.and_then(|batch| publish(machine, batch, piece)))
 }
 
 /// Gives the readers what was changed in a block; what that takes.

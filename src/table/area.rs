@@ -5,7 +5,7 @@
 //! there are two areas of the largest order it may have; a smaller table stands at the beginning of one. Nothing
 //! is allocated later.
 
-use super::bitmap::{BLOCK, WORD, index};
+use super::bitmap::{BLOCK, REGION, WORD, index};
 use super::hpt::{Order, READERS};
 use crate::arch::arrays::{Arrays, Levels};
 use crate::sync::{AtomicU64, BeDword};
@@ -32,33 +32,67 @@ impl<'m> Words<'m> {
         Some(taken)
     }
 
-    fn levels(&mut self, leaf: usize, summary: usize) -> Option<Levels<'m>> {
-        let (leaf, summary) = (self.take(leaf)?, self.take(summary)?);
-        Some(Levels { leaf, summary })
+    fn levels(&mut self, sizes: Sizes) -> Option<Levels<'m>> {
+        Some(Levels {
+            leaf: self.take(sizes.leaf)?,
+            summary: self.take(sizes.summary)?,
+            root: self.take(sizes.root)?,
+        })
+    }
+}
+
+/// Slots, and words of each level of the bitmaps.
+#[derive(Clone, Copy)]
+struct Sizes {
+    slots: usize,
+    leaf: usize,
+    summary: usize,
+    root: usize,
+}
+
+impl Sizes {
+    /// Those of a table of this order.
+    const fn of(order: Order) -> Self {
+        let slots = order.slots();
+        Self {
+            slots: index(slots),
+            leaf: index(slots / WORD),
+            summary: index(slots / BLOCK),
+            root: index(slots.div_ceil(REGION)),
+        }
+    }
+
+    /// Those of a window of one word of slots.
+    #[cfg(loom)]
+    const WINDOW: Self = Self {
+        slots: index(WORD),
+        leaf: 1,
+        summary: 1,
+        root: 1,
+    };
+
+    /// The same for what nobody looks for by a root.
+    const fn rootless(self) -> Self {
+        Self { root: 0, ..self }
+    }
+
+    /// Words of a bitmap with its levels.
+    const fn levels(self) -> u64 {
+        (self.leaf + self.summary + self.root) as u64
     }
 }
 
 /// What one table stands in.
-fn divide<'m>(
-    hpt: &'m [BeDword],
-    words: &mut Words<'m>,
-    (slots, leaf, summary): (usize, usize, usize),
-) -> Option<Arrays<'m>> {
+fn divide<'m>(hpt: &'m [BeDword], words: &mut Words<'m>, sizes: Sizes) -> Option<Arrays<'m>> {
     let (hpt, _) = hpt.as_chunks();
-    let (view, occupied) = (words.take(slots)?, words.take(leaf)?);
-    let (unsettled, changed) = (words.levels(leaf, summary)?, words.levels(leaf, summary)?);
+    let (view, occupied) = (words.take(sizes.slots)?, words.take(sizes.leaf)?);
+    let (unsettled, changed) = (words.levels(sizes.rootless())?, words.levels(sizes)?);
     Arrays::new(hpt, view, occupied, unsettled, changed)
-}
-
-/// Slots, and leaf and summary words of the bitmaps, of a table of this order.
-const fn sizes(order: Order) -> (usize, usize, usize) {
-    let slots = order.slots();
-    (index(slots), index(slots / WORD), index(slots / BLOCK))
 }
 
 impl<'m> Memory<'m> {
     /// Doublewords a table of this order needs beside the HPT: 8 bytes a slot of guest view, an eighth of a
-    /// byte for each of the bitmaps, and their summaries.
+    /// byte for each of the bitmaps, and the levels above them.
     ///
     /// ```
     /// use realhpt::table::{Memory, Order};
@@ -68,8 +102,7 @@ impl<'m> Memory<'m> {
     /// ```
     #[must_use]
     pub const fn words_beside(order: Order) -> u64 {
-        let slots = order.slots();
-        Self::words_beside_spare(order) + READERS as u64 * (slots / WORD + slots / BLOCK)
+        Self::words_beside_spare(order) + READERS as u64 * Sizes::of(order).levels()
     }
 
     /// Doublewords that a spare area of this order needs beside its HPT. The readers' marks are those of the
@@ -77,7 +110,8 @@ impl<'m> Memory<'m> {
     #[must_use]
     pub const fn words_beside_spare(order: Order) -> u64 {
         let slots = order.slots();
-        slots + slots / WORD + 2 * (slots / WORD + slots / BLOCK)
+        let sizes = Sizes::of(order);
+        slots + slots / WORD + sizes.rootless().levels() + sizes.levels()
     }
 
     /// The memory of a table: `hpt` has two doublewords a slot, `beside` [`Self::words_beside`] of them; all
@@ -88,7 +122,7 @@ impl<'m> Memory<'m> {
         {
             return None;
         }
-        Self::divide(order, hpt, beside, sizes(order))
+        Self::divide(order, hpt, beside, Sizes::of(order))
     }
 
     /// The same with a spare area as large, so that the table can be resized to any order up to this one:
@@ -101,7 +135,7 @@ impl<'m> Memory<'m> {
         {
             return None;
         }
-        let spare = Some(divide(hpt, &mut Words(beside), sizes(order))?);
+        let spare = Some(divide(hpt, &mut Words(beside), Sizes::of(order))?);
         Some(Self { spare, ..self })
     }
 
@@ -112,18 +146,18 @@ impl<'m> Memory<'m> {
     }
 
     /// The memory of a table of which only the first 64 slots exist, for loom: every atomic there is one more
-    /// thing to explore. `hpt` has 128 doublewords, `beside` 64 + 1 + 2 * 6.
+    /// thing to explore. `hpt` has 128 doublewords, `beside` 64 + 1 + 3 * 6 - 1.
     #[cfg(loom)]
     #[must_use]
     pub fn window(order: Order, hpt: &'m [BeDword], beside: &'m [AtomicU64]) -> Option<Self> {
-        Self::divide(order, hpt, beside, (index(WORD), 1, 1))
+        Self::divide(order, hpt, beside, Sizes::WINDOW)
     }
 
-    /// The same with a spare area of which as much exists: `beside` has 64 + 1 + 2 * 2 doublewords.
+    /// The same with a spare area of which as much exists: `beside` has 64 + 1 + 3 * 2 - 1 doublewords.
     #[cfg(loom)]
     #[must_use]
     pub fn with_spare_window(self, hpt: &'m [BeDword], beside: &'m [AtomicU64]) -> Option<Self> {
-        let spare = divide(hpt, &mut Words(beside), (index(WORD), 1, 1))?;
+        let spare = divide(hpt, &mut Words(beside), Sizes::WINDOW)?;
         Some(Self {
             spare: Some(spare),
             ..self
@@ -134,11 +168,11 @@ impl<'m> Memory<'m> {
         order: Order,
         hpt: &'m [BeDword],
         beside: &'m [AtomicU64],
-        sizes: (usize, usize, usize),
+        sizes: Sizes,
     ) -> Option<Self> {
         let words = &mut Words(beside);
         let first = divide(hpt, words, sizes)?;
-        let mut marks = || words.levels(sizes.1, sizes.2);
+        let mut marks = || words.levels(sizes);
         let readers = [marks()?, marks()?, marks()?, marks()?];
         Some(Self {
             capacity: order,

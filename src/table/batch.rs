@@ -56,6 +56,13 @@ impl<'t> Batch<'t> {
         }
     }
 
+    /// The first slot.
+    #[inline(always)]
+    #[must_use]
+    pub const fn first(&self) -> u64 {
+        self.word * WORD + self.run.bit()
+    }
+
     /// How many slots.
     #[inline(always)]
     #[must_use]
@@ -254,7 +261,7 @@ impl ChangedBatch<'_> {
         let Self(Subset { table, word, slots }) = self;
         let is_due = table.is_read();
         if is_due && table.changed().some(word, slots).is_some_and(Mark::set) {
-            table.touch();
+            table.touch(word);
         }
         is_due
     }

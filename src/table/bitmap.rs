@@ -1,4 +1,4 @@
-//! Bitmaps with a bit for each slot, and [`Marks`]: a bitmap with a summary above it.
+//! Bitmaps with a bit for each slot, and [`Marks`]: a bitmap with a summary above it, and maybe a root above that.
 //!
 //! Words have 64 bits and are only ever accessed whole; a PTEG is eight bits of one word. (A PTEG as an
 //! atomic byte of its own would be mixed-size access, which is undefined.)
@@ -12,6 +12,10 @@
 //! the writer sets the summary again. The other order on either side loses marks. The swap is followed by an
 //! acquire fence, and the mark preceded by a release fence, so whoever takes a mark sees the change it is
 //! about (or a later one, with a mark of its own to come).
+//!
+//! Where there is a root, it stands to the summary as that to the leaves: who marks the first word of a block sets its bit
+//! afterwards ([`Marks::note_block`]), and it is cleared before the summary's word is swapped. A bit that is set too late stands
+//! above nothing until somebody looks.
 
 use crate::arch::arrays::Levels;
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -20,6 +24,8 @@ use crate::sync::{AtomicU64, Ordering, fence};
 pub const WORD: u64 = u64::BITS as u64;
 /// Slots a summary word stands for: 64 words of 64 bits.
 pub const BLOCK: u64 = WORD * WORD;
+/// Slots a root word stands for: 64 blocks.
+pub const REGION: u64 = BLOCK * WORD;
 
 /// A word's number as an index; the target and every host that holds such a table have 64-bit addresses.
 #[inline]
@@ -48,6 +54,14 @@ pub(crate) fn ones(mut word: u64) -> impl Iterator<Item = u64> {
         word &= word - 1;
         Some(bit)
     })
+}
+
+/// Word number `word`; zero beyond the end.
+#[inline(always)]
+fn load(words: &[AtomicU64], word: u64) -> u64 {
+    words
+        .get(index(word))
+        .map_or(0, |word| word.load(Ordering::Relaxed))
 }
 
 /// One bit of a word.
@@ -145,7 +159,12 @@ impl<'t> Mark<'t> {
     #[inline(always)]
     pub fn set(self) -> bool {
         fence(Ordering::Release);
-        self.leaf.set() && self.summary.set()
+        if !self.leaf.set() {
+            return false;
+        }
+        // Who finds the summary's bit must find the leaf's.
+        fence(Ordering::Release);
+        self.summary.set()
     }
 
     /// Clears it, where whoever clears is the only one who may set it (the holder of the slot); how many blocks more have
@@ -182,9 +201,7 @@ impl<'m> Bitmap<'m> {
     #[inline]
     #[must_use]
     pub fn word(&self, word: u64) -> u64 {
-        self.0
-            .get(index(word))
-            .map_or(0, |word| word.load(Ordering::Relaxed))
+        load(self.0, word)
     }
 
     /// Words from number `from` to number `to`, as many of them as there are.
@@ -218,18 +235,29 @@ impl<'m> Bitmap<'m> {
     }
 }
 
-/// A bitmap with a summary: bit w of the summary says that leaf word w may have bits.
+/// A bitmap with a summary: bit w of the summary says that leaf word w may have bits. Where there is a root, bit b of it says
+/// the same of word b of the summary.
 #[derive(Clone, Copy, Debug)]
 pub struct Marks<'m> {
     leaf: &'m [AtomicU64],
     summary: &'m [AtomicU64],
+    root: &'m [AtomicU64],
 }
 
 impl<'m> Marks<'m> {
-    /// The marks over these words; the summary has a bit for each word of the leaf.
+    /// The marks over these words.
     #[must_use]
-    pub const fn new(Levels { leaf, summary }: Levels<'m>) -> Self {
-        Self { leaf, summary }
+    pub const fn new(levels: Levels<'m>) -> Self {
+        let Levels {
+            leaf,
+            summary,
+            root,
+        } = levels;
+        Self {
+            leaf,
+            summary,
+            root,
+        }
     }
 
     /// The slot's mark; none beyond the end.
@@ -264,10 +292,35 @@ impl<'m> Marks<'m> {
         }
     }
 
-    /// The words, for one whose own lock makes the protocol above needless: leaf and summary.
+    /// Sets the root's bit of a block, whose first word was marked.
+    pub(super) fn note_block(&self, block: u64) {
+        if let Some(root) = self.root.get(index(block / WORD)) {
+            fence(Ordering::Release);
+            let _ = Bit::new(root, block).set();
+        }
+    }
+
+    /// The blocks of a root word that may have marks, a bit for each.
+    #[inline(always)]
     #[must_use]
-    pub const fn words(&self) -> (&'m [AtomicU64], &'m [AtomicU64]) {
-        (self.leaf, self.summary)
+    pub fn root(&self, root: u64) -> u64 {
+        load(self.root, root)
+    }
+
+    /// The first block from `block` on, and before `end`, that may have marks, by the summary; else `end`.
+    #[must_use]
+    pub fn first_block(&self, block: u64, end: u64) -> u64 {
+        let last = index(end).min(self.summary.len());
+        let words = self.summary.get(index(block)..last).unwrap_or_default();
+        let empty = words
+            .iter()
+            .take_while(|word| word.load(Ordering::Relaxed) == 0)
+            .count() as u64;
+        if empty == words.len() as u64 {
+            end
+        } else {
+            block + empty
+        }
     }
 
     /// The blocks that there is room for.
@@ -280,18 +333,14 @@ impl<'m> Marks<'m> {
     #[inline]
     #[must_use]
     pub fn block(&self, block: u64) -> u64 {
-        self.summary
-            .get(index(block))
-            .map_or(0, |summary| summary.load(Ordering::Relaxed))
+        load(self.summary, block)
     }
 
     /// Leaf word number `word`.
     #[inline]
     #[must_use]
     pub fn word(&self, word: u64) -> u64 {
-        self.leaf
-            .get(index(word))
-            .map_or(0, |leaf| leaf.load(Ordering::Relaxed))
+        load(self.leaf, word)
     }
 
     /// Takes the marks of a block away: gives each word that had some to `taken`, lowest first. Whether it had any, or may
@@ -301,6 +350,13 @@ impl<'m> Marks<'m> {
         let Some(summary) = self.summary.get(index(block)) else {
             return false;
         };
+        let root = self.root.get(index(block / WORD));
+        let root = root.map(|root| Bit::new(root, block));
+        if let Some(root) = root.filter(|root| root.is_set()) {
+            let _ = root.clear();
+            // The summary's word must not be swapped before its bit in the root is clear.
+            fence(Ordering::SeqCst);
+        }
         if summary.load(Ordering::Relaxed) == 0 {
             return false;
         }
@@ -363,19 +419,23 @@ mod tests {
 
     #[test]
     fn marks_are_taken_once_and_in_order() {
-        let (leaf, summary) = (words(128), words(2));
+        let (leaf, summary, root) = (words(128), words(2), words(1));
         let marks = Marks::new(Levels {
             leaf: &leaf,
             summary: &summary,
+            root: &root,
         });
         for slot in [BLOCK + 5, 63, 64, 1, 4095] {
             marks.mark(slot);
+            marks.note_block(slot / BLOCK);
         }
+        assert_eq!(marks.root(0), 0b11);
         let mut taken = Vec::new();
         marks.take(0, |word, bits| taken.push((word, bits)));
         assert_eq!(taken, [(0, 1 << 63 | 1 << 1), (1, 1), (63, 1 << 63)]);
         marks.take(0, |_, _| panic!("taken twice"));
-        assert_eq!(marks.block(1), 1);
+        assert_eq!((marks.block(1), marks.root(0)), (1, 0b10));
+        assert_eq!([marks.first_block(0, 2), marks.first_block(0, 1)], [1, 1]);
     }
 
     #[test]
@@ -384,6 +444,7 @@ mod tests {
         let marks = Marks::new(Levels {
             leaf: &leaf,
             summary: &summary,
+            root: &[],
         });
         marks.mark(3);
         marks.mark(7);

@@ -3,11 +3,11 @@
 //! [`Table`] is an area of memory (`area`) with an LPID, a format and an [`Order`]. The order of a
 //! table that is in use never changes.
 
-use super::bitmap::{Bitmap, Mark, Marks, index, ones};
+use super::bitmap::{Bitmap, Mark, Marks, WORD, index, ones};
 use super::block::vrma_offset;
 use super::hash::is_vrma;
 use super::hpte::{
-    ABSENT, BOLTED, Format, GuestR, GuestV, HVLOCK, Layout, RealR, RealV, VALID, View,
+    ABSENT, BOLTED, Format, GuestR, GuestV, HVLOCK, Layout, RC, RealR, RealV, VALID, View,
 };
 use super::slot::{Entry, Slot};
 use crate::addr::{Lpid, Ptex};
@@ -321,11 +321,19 @@ impl<'m> Table<'m> {
         self.interest.load(Ordering::Relaxed) != 0
     }
 
-    /// Notes that a block has marks of changes that had none. An exchange, as the taker's is one: of two exchanges one reads
-    /// the other, so neither's value is lost (a plain store beside one is for C11, but loom does not know it).
+    /// Notes that the block of word `word` has marks of changes and had none. An exchange, as the taker's is one: of two
+    /// exchanges one reads the other, so neither's value is lost (a plain store beside one is for C11, but loom does not know
+    /// it).
     #[inline(always)]
-    pub(super) fn touch(&self) {
+    pub(super) fn touch(&self, word: u64) {
+        self.changed().note_block(word / WORD);
         self.touched.fetch_or(1, Ordering::Release);
+    }
+
+    /// Whether there is an entry in which hardware could still set R or C. May miss one that comes at this moment.
+    #[must_use]
+    pub fn has_unsettled(&self) -> bool {
+        self.unsettled_blocks.load(Ordering::Relaxed) != 0
     }
 
     /// Whether there is nothing that a pass could come by: no mark of a change that is not taken, and no entry in which
@@ -396,6 +404,12 @@ impl<'m> Table<'m> {
         self.arrays.word(word)
     }
 
+    /// The slots of words from number `from` to number `to`, as many of them as the table's area has.
+    #[inline(always)]
+    pub fn words(&self, from: u64, to: u64) -> impl Iterator<Item = WordSlots<'m>> {
+        self.arrays.words(from, to)
+    }
+
     /// Those slots of a word, of the ones in `slots`, where hardware has set an R or C that the guest view lacks, as
     /// far as can be seen without the lock.
     #[inline(always)]
@@ -404,16 +418,27 @@ impl<'m> Table<'m> {
         let Some(entries) = self.word(word) else {
             return 0;
         };
-        let mut news = 0;
-        for bit in ones(slots) {
+        let dwords = |bit| {
             let ([_, dword1], view) = entries.slot(bit);
-            let real = RealR::read(dword1.load(Ordering::Relaxed));
-            let view = View::read(view.load(Ordering::Relaxed));
-            if real.rc().is_news_to(view.guest()) {
-                news |= 1 << bit;
-            }
+            (
+                RealR::read(dword1.load(Ordering::Relaxed)),
+                View::read(view.load(Ordering::Relaxed)),
+            )
+        };
+        // There is seldom any: which slot has it is only asked if there is.
+        let all = ones(slots).fold(0, |all, bit| {
+            let (real, view) = dwords(bit);
+            all | real.beyond(view)
+        });
+        if all & RC == 0 {
+            return 0;
         }
-        news
+        ones(slots)
+            .filter(|&bit| {
+                let (real, view) = dwords(bit);
+                real.beyond(view) & RC != 0
+            })
+            .fold(0, |news, bit| news | 1 << bit)
     }
 
     /// The same with one look.

@@ -45,6 +45,8 @@ pub const KEY_LO: u64 = 0xe00;
 pub const R: u64 = 0x100;
 /// Dword 1: changed.
 pub const C: u64 = 0x80;
+/// Both.
+pub const RC: u64 = R | C;
 /// Dword 1: the storage attributes.
 pub const WIMG: u64 = 0x78;
 /// Dword 1: M, memory coherence required: the only attribute that memory has here.
@@ -507,6 +509,13 @@ impl RealR {
     #[must_use]
     pub const fn rc(self) -> Rc {
         Rc(self.0 & (R | C))
+    }
+
+    /// The bits that a guest view lacks, R and C among them.
+    #[inline(always)]
+    #[must_use]
+    pub(super) const fn beyond(self, view: View) -> u64 {
+        self.0 & !view.0
     }
 
     /// Byte 6 of the doubleword in memory, which R is a bit of, without R.

@@ -50,35 +50,6 @@ impl Room {
         };
         Self([none; index(WORD)])
     }
-
-    /// Fills the room with what `make` makes of these entries, each with the slot it is for.
-    ///
-    /// # Errors
-    /// The slot of the first that it makes none for.
-    #[inline(always)]
-    fn fill<M: Machine>(
-        &mut self,
-        machine: &M,
-        first: u64,
-        entries: Entries,
-        mut make: impl FnMut(u64, [u64; 2]) -> Option<(Ready, bool)>,
-    ) -> Result<Piece<'_>, u64> {
-        let (mut slot, mut unsettled) = (first, 0);
-        for (entry, at) in entries.with(&mut self.0) {
-            let dwords = at.map(|at| machine.load(at));
-            let (ready, is_unsettled) = make(slot, dwords).ok_or(slot)?;
-            *entry = ready;
-            if is_unsettled {
-                unsettled |= 1 << (slot % WORD);
-            }
-            slot += 1;
-        }
-        Ok(Piece {
-            entries: self.0.get(..index(slot - first)).unwrap_or_default(),
-            unsettled,
-            vrma: None,
-        })
-    }
 }
 
 impl Default for Room {
@@ -220,30 +191,50 @@ impl<'a> Making<'a> {
         first: u64,
         entries: Entries,
     ) -> Result<Piece<'r>, u64> {
-        let mut vrma = None;
-        let piece = room.fill(machine, first, entries, |slot, dwords| {
-            let usual = self.usual(dwords);
-            if usual.is_some() {
-                return usual;
+        let (mut slot, mut unsettled, mut vrma) = (first, 0, None);
+        for (entry, at) in entries.with(&mut room.0) {
+            let dwords = at.map(|at| machine.load(at));
+            let (ready, is_unsettled) = match self.usual(dwords) {
+                Some(usual) => usual,
+                None => {
+                    let (ready, is_unsettled, shift) =
+                        unusual(self.table, self.regions, slot, dwords).ok_or(slot)?;
+                    vrma = vrma.or(shift);
+                    (ready, is_unsettled)
+                }
+            };
+            *entry = ready;
+            if is_unsettled {
+                unsettled |= 1 << (slot % WORD);
             }
-            let (ready, is_unsettled, shift) = unusual(self.table, self.regions, slot, dwords)?;
-            vrma = vrma.or(shift);
-            Some((ready, is_unsettled))
-        })?;
-        Ok(Piece { vrma, ..piece })
+            slot += 1;
+        }
+        Ok(Piece {
+            entries: room.0.get(..index(slot - first)).unwrap_or_default(),
+            unsettled,
+            vrma,
+        })
     }
 
-    /// The same for entries as nearly all are; none if there is another.
-    #[inline(always)]
-    pub fn gather_usual<'r, M: Machine>(
+    /// The same of one entry that was read already and is not [`usual`](Self::usual).
+    ///
+    /// # Errors
+    /// The slot, if it is none.
+    pub fn odd<'r>(
         &self,
-        machine: &M,
         room: &'r mut Room,
-        first: u64,
-        entries: Entries,
-    ) -> Option<Piece<'r>> {
-        let piece = room.fill(machine, first, entries, |_, dwords| self.usual(dwords));
-        piece.ok()
+        slot: u64,
+        dwords: [u64; 2],
+    ) -> Result<Piece<'r>, u64> {
+        let (ready, is_unsettled, vrma) =
+            unusual(self.table, self.regions, slot, dwords).ok_or(slot)?;
+        let Room([first, ..]) = room;
+        *first = ready;
+        Ok(Piece {
+            entries: core::slice::from_ref(first),
+            unsettled: u64::from(is_unsettled) << (slot % WORD),
+            vrma,
+        })
     }
 
     /// The entry that these doublewords make, if it is as nearly all are; and whether hardware can still set R or C in it.

@@ -260,7 +260,7 @@ impl Changed<'_> {
     pub fn mark(self) {
         let mark = self.table.changed().at(self.number);
         if mark.is_some_and(Mark::set) {
-            self.table.touch();
+            self.table.touch(self.number / WORD);
         }
     }
 }
@@ -280,7 +280,7 @@ impl<'t> Claimed<'t> {
         let Self(slot) = self;
         let (v, r) = ready::real(&entry, slot.table.layout());
         let none = View::new(entry.r, false);
-        slot.set_view(slot.settle(none, entry.r, v.is_valid()));
+        slot.set_view(slot.settle(none, entry.r, entry.page.is_some()));
         slot.dword1().store(r.raw(), Ordering::Relaxed);
         machine.eieio();
         slot.dword0().store(v.raw(), Ordering::Release);

@@ -18,9 +18,9 @@ const UNSETTLED: (u64, u64) = (0x4000_0045_6789_0081, 0x1012);
 /// What a call does at most: free slots that it passes, bytes that it lays out, entries in which it looks for R and C,
 /// entries that it enters or removes. As many as take some tens of thousands of instructions.
 const FREE: u64 = 1 << 18;
-const BYTES: u64 = 16 << 10;
+const BYTES: u64 = 17 << 10;
 const LOOKS: u64 = 5000;
-const CHANGES: u64 = 160;
+const CHANGES: u64 = 800;
 /// Bytes of a stream that are given to one call.
 const PART: usize = 4096;
 

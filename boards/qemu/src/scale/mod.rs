@@ -10,39 +10,32 @@
 //! Everything goes through the hypercalls, and every pass is checked slot by slot (`measure`). Times are for information.
 //!
 //! # What grows
-//! Calls, a block being the 4096 slots that a summary word stands for:
+//! Calls, a block being the 4096 slots that a summary word stands for, and a region the 64 blocks of a root word:
 //!
 //! | order | 18 | 24 | 30 | 32 | 34 | 36 | grows with |
 //! |---|---|---|---|---|---|---|---|
 //! | blocks | 4 | 256 | 16 384 | 65 536 | 262 144 | 1 048 576 | |
-//! | opening, at slot 0 | 1 | 1 | 1 | 1 | 1 | 1 | nothing |
+//! | opening, at slot 0 or at the last one | 1 | 1 | 1 | 1 | 1 | 1 | nothing |
 //! | clean pass, all settled | 1 | 1 | 1 | 1 | 1 | 1 | nothing |
-//! | first pass, no entries | 1 | 6 | 365 | 1 457 | 5 826 | 23 302 | blocks / 45 |
-//! | first pass, 65 536 single entries | | 163 | 565 | 1 725 | 5 958 | 22 796 | and entries |
-//! | first pass, 1 in 1000 in runs of 64 | | 8 | 459 | 1 835 | 7 340 | 29 360 | and entries / 700 |
-//! | 1 change: the pass that tells it | 1 | 1 | 5 | 17 | 65 | 257 | blocks / 4096 |
-//! | the same until a pass is clean | 2 | 2 | 17 | 65 | 257 | 1 025 | blocks / 1024 |
-//! | 100 changes apart: the pass | 1 | 6 | 13 | 34 | 100 | 300 | and changes, 2 to 20 a call |
-//! | the same until a pass is clean | 2 | 7 | 17 | 65 | 257 | 1 025 | blocks / 1024 |
-//! | 4096 changes together: the pass | 8 | 8 | 12 | 24 | 72 | 264 | and changes / 640 |
+//! | first pass, no entries | 1 | 7 | 391 | 1 561 | 6 242 | 24 967 | blocks / 42 |
+//! | first pass, 65 536 single entries | | 128 | 649 | 1 928 | 6 554 | 24 967 | and entries |
+//! | first pass, 1 in 1000 in runs of 64 | | 8 | 525 | 2 098 | 8 389 | 33 555 | and entries |
+//! | 1 change: the pass that tells it | 1 | 1 | 1 | 1 | 2 | 6 | regions / 3000 |
+//! | the same until a pass is clean | 2 | 2 | 2 | 2 | 3 | 11 | regions / 1500 |
+//! | 100 changes apart: the pass | 2 | 2 | 2 | 2 | 3 | 8 | and changes |
+//! | 4096 changes together: the pass | 6 | 6 | 6 | 7 | 13 | 50 | and changes |
 //! | clean pass, one entry unsettled | 1 | 1 | 5 | 17 | 65 | 257 | blocks / 4096 |
-//! | pause, nothing to merge | 1 | 1 | 18 | 69 | 274 | 1 094 | blocks / 958 |
+//! | pause, one entry unsettled | 1 | 1 | 18 | 69 | 274 | 1 094 | blocks / 958 |
 //! | reset, no entries but those changed | 33 | 48 | 1 056 | 4 128 | 16 416 | 65 568 | blocks / 16 |
-//! | restore, all slots invalid | 1 | 23 | 1 462 | 5 845 | 23 380 | 93 518 | blocks / 11.2 |
-//! | bytes of a first pass without entries | 8 | 144 | 8 744 | 34 960 | 139 816 | 559 248 | records of 65 535 slots |
-//! | most bytes of one call | 10 216 | 10 248 | 10 248 | 10 248 | 10 248 | 10 248 | nothing |
-//! | bytes a slot beside the HPT | 8.887 | 8.887 | 8.887 | 8.887 | 8.887 | 8.887 | nothing |
-//! | blocks that an opening at the last slot sets | 4 | 256 | 16 384 | 65 536 | 262 144 | 1 048 576 | blocks, **in one call** |
+//! | restore, all slots invalid | 1 | 18 | 1 142 | 4 568 | 18 272 | 73 086 | blocks / 14 |
+//! | bytes a slot beside the HPT | 8.89 | 8.89 | 8.89 | 8.89 | 8.89 | 8.89 | nothing |
 //!
-//! What this process had in use in the end at order 36: 20 MiB for the table without entries, 979 MiB with 65 536 single ones,
-//! 998 MiB with 4 294 912 in runs. Some 5 s in all, release build.
+//! What is unsettled is found by the summary alone: a root for it would be one more level on the way of every hypercall that
+//! makes an entry, and where there is something unsettled there are few blocks without. Without anything unsettled a clean pass
+//! and a pause are one call at every order.
 //!
-//! How long a call is was counted apart, by single steps of this program (x86-64, release build; every 229th call of a kind at
-//! order 36; not part of the command). At order 36 a call of a first pass without entries takes 33 800 instructions, one of a
-//! lap 49 871, one with a block of changes 50 616; a write of invalid slots 34 171, a pause 24 274. A call that lays out entries
-//! takes up to 89 545 at order 24 already, most of them in this host's stand-in for a store to guest memory (on POWER the
-//! longest is 38 688, by `bench`). An opening at the last slot takes 4 584 at order 24, 17 a block: it passes 50 000 at
-//! order 28 and comes to some 18 million at order 36. It is the one call here that is not bounded.
+//! What this process had in use in the end at order 36: 5 MiB for the table without entries, 964 MiB with 65 536 single ones,
+//! 982 MiB with 4 294 912 in runs.
 //!
 //! # Order 46
 //! LoPAR's largest has 2^42 slots, 2^10 times as many as order 36: what grows with blocks takes 2^10 times as much. The memory
@@ -50,14 +43,13 @@
 //!
 //! * A header of 16 bytes with a u64 index and u32 counts, asked for by a flag when a stream is opened; the smallest buffer of
 //!   H_HPT_READ would be 32 bytes. A record of one entry has 32 bytes for 24, a long run hardly more than now. Runs are cut where
-//!   a call ends, so a table without entries is a record a call: 24 million, 0.4 GB; with counts of 16 bits it would be 1 GiB.
+//!   a call ends, so a table without entries is a record a call: 26 million, 0.4 GB; with counts of 16 bits it would be 1 GiB.
 //!   Slots, cursors, pending counts and the orders of a table have 64 bits or reach to 46 already: only `stream::record`, and
 //!   the writer where it reads a header, know of 32.
-//! * Levels above the summary. Without them one change costs a lap of 262 145 calls, and 1 048 577 until a pass is clean; a
-//!   pause takes 1.1 million. At what such calls take above this is 52 and 27 thousand million instructions. Each level has a
-//!   word for 64 of the one below, in 0.0002 bytes a slot and less: order 36 needs two to have as few words to look at as
-//!   order 24 has summary words now (256), order 46 three (4096, one call).
-//! * Nothing else: a first pass, a reset and a restore go by the words of 64 slots, whatever is above them: 24, 67 and 96
+//! * One more level above the root, and the root for what is unsettled, too. Without them one change is looked for in 2^24 root
+//!   words, some 6 000 calls, and one unsettled entry in 2^30 summary words, 262 144. An opening clears the root: 16 384 words at
+//!   order 36, which is what bounds it; it would clear the level above instead, 262 144 words at order 46, and so needs two.
+//! * Nothing else: a first pass, a reset and a restore go by the words of 64 slots, whatever is above them: 26, 67 and 75
 //!   million calls. Levels above `occupied` would make them go by what is there.
 
 pub mod measure;

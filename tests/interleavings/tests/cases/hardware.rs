@@ -81,6 +81,22 @@ fn unsettled_is_not_lost_when_a_slot_is_used_again() {
     });
 }
 
+/// The last unsettled slot of a word goes while another one of the word comes: the summary says that there is one.
+#[test]
+fn unsettled_comes_beside_the_last_one_that_goes() {
+    explore(2, || {
+        let world = World::new();
+        world.make(3, unused(1));
+        let other = thread::spawn(move || world.make(4, unused(2)));
+        assert_eq!(status(&world.remove(3)), Status::Success);
+        other.join().unwrap();
+        let table = world.partition().table();
+        assert!(table.unsettled().contains(4));
+        assert_eq!(table.unsettled().block(0), 1, "the word is found");
+        assert!(!table.is_quiet(), "and the block is counted");
+    });
+}
+
 /// A guest stores to a page while a vCPU calls about its entry. `check` is given what the call gave, whether the
 /// store was made (else there was a fault), and dword 1 as the guest has it when all is flushed.
 fn store_against(

@@ -181,10 +181,10 @@ impl World {
     pub(crate) fn made(spec: Spec) -> Self {
         let order = Order::new(18).unwrap();
         let hpt = dwords();
-        let mut memory = Memory::window(order, hpt, words(64 + 1 + 12)).unwrap();
+        let mut memory = Memory::window(order, hpt, words(64 + 1 + 17)).unwrap();
         if spec.resizable {
             memory = memory
-                .with_spare_window(dwords(), words(64 + 1 + 4))
+                .with_spare_window(dwords(), words(64 + 1 + 5))
                 .unwrap();
         }
         let mut regions = Regions::new();

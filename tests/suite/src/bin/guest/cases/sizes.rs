@@ -21,8 +21,8 @@ const SLOTS: u64 = 1 << (ORDER - 4);
 const LONGEST: u64 = 0xffff;
 /// What a call does at most, as many as take some tens of thousands of instructions: bytes that it lays out, entries
 /// that it enters or removes, and entries in which it looks for R and C.
-const BYTES: u64 = 16 << 10;
-const CHANGES: u64 = 160;
+const BYTES: u64 = 17 << 10;
+const CHANGES: u64 = 800;
 const LOOKS: u64 = 5000;
 
 /// An entry of 4K, the same in every slot.
