@@ -216,11 +216,12 @@ fn the_work_of_a_call_is_bounded_whatever_is_in_the_table() {
 /// to be pending is nothing, and it is not clean all the same.
 #[test]
 fn a_pass_is_not_clean_before_all_changes_are_looked_for() {
-    let world = huge(28, Format::V3_0);
-    let block = 4096;
+    // The largest order, for all readers' marks to be more than a call looks for.
+    let world = huge(36, Format::V3_0);
+    let (slots, block) = (1_u64 << 32, 4096);
     let reader = world.open(AGENT, 0, 0);
     let _ = world.pass(reader, BUFFER_SIZE);
-    // As much to look at as makes a pass several calls, behind the slot that changes.
+    // As much to look at as makes a pass several calls.
     let behind = 3000 * block;
     let records = |slot: u64| Record {
         index: u32::try_from(behind + slot).unwrap(),
@@ -234,9 +235,9 @@ fn a_pass_is_not_clean_before_all_changes_are_looked_for() {
     let _ = world.pass(reader, BUFFER_SIZE);
     let calls = pass(&world, reader, |bytes, _| assert_eq!(bytes, 0));
     assert!(calls > 1);
-    for slot in [0, 1000, 2000, 2900].map(|number| number * block) {
+    for slot in [0, 1, 2, 3].map(|quarter| quarter * (slots / 4)) {
         // What was marked on the way to here is looked for first.
-        let clean = (0..8).any(|_| world.pass(reader, BUFFER_SIZE).clean);
+        let clean = (0..40).any(|_| world.pass(reader, BUFFER_SIZE).clean);
         assert!(clean);
         for _ in 1..calls {
             let read = world.read(reader, BUFFER_SIZE).unwrap();

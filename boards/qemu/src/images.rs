@@ -16,6 +16,10 @@ use crate::terminal::Terminal;
 use crate::workspace;
 
 /// The file stem of the target's description in `linker/`.
+///
+/// Its arguments to LLVM are for loops that are gone through once or twice, as those over the entries of a record are: no
+/// padding before them, which is executed each time, and no addresses that are moved on before a load, which takes copies of
+/// them where a load is looked at twice.
 const TARGET: &str = "powerpc64-hv-none";
 /// The most a flat guest may take: far above any of ours, far below what a wrong address asks for.
 const LARGEST_GUEST: u64 = 64 << 20;
