@@ -555,8 +555,10 @@ impl<'m> InUse<'_, 'm> {
 
     /// Takes the reader's marks from slot `cursor` to `end`, in a later pass, from as many blocks as `taken` has room for and
     /// half of the work that is left is enough for; up to where. (The other half is for their delivery. Without it they would
-    /// be put back, and taken again by the next call, and so on.) They are delivered, or put back. What is marked in the table goes to the other readers;
-    /// the reader's own share comes at once, unless it has marks already that it would have to be put between.
+    /// be put back, and taken again by the next call, and so on.)
+    ///
+    /// They are delivered, or put back. What is marked in the table goes to the other readers; the reader's own share comes at
+    /// once, unless it has marks already that it would have to be put between.
     pub(super) fn take(
         &self,
         table: &Table<'_>,

@@ -130,8 +130,6 @@ impl Writer {
     }
 
     /// Applies what is in the buffer, as much of it as one call may.
-    ///
-    /// All of it in one function: what it needs again and again stays in registers, from record to record.
     pub fn write<M: Machine>(
         &mut self,
         machine: &M,
@@ -279,7 +277,8 @@ fn step<M: Machine>(
     Ok(Step::Done)
 }
 
-/// Reads the header of the next record of a table with so many slots; none if there is no work or nothing in the buffer left for it.
+/// Reads the header of the next record of a table with so many slots; none if there is no work or nothing in the buffer left
+/// for it.
 #[inline(always)]
 fn next_record<M: Machine>(
     machine: &M,
