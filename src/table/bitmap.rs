@@ -14,7 +14,7 @@
 //! about (or a later one, with a mark of its own to come).
 //!
 //! Where there is a root, it stands to the summary as that to the leaves: who marks the first word of a block sets its bit
-//! afterwards ([`Marks::note_block`]), and it is cleared before the summary's word is swapped. A bit that is set too late stands
+//! afterwards (`note_block`), and it is cleared before the summary's word is swapped. A bit that is set too late stands
 //! above nothing until somebody looks.
 
 use crate::arch::arrays::Levels;
