@@ -292,9 +292,7 @@ impl Entries {
     pub const fn left(&self) -> u64 {
         (self.end - self.at) / 16
     }
-}
 
-impl Entries {
     /// The places of both doublewords of each, with an element of `others`, as many as there are of both.
     ///
     /// How many that is, is found out here, so that the way through them looks at one end only.

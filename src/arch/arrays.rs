@@ -1,9 +1,10 @@
 //! The arrays of a table's area, and a place in all of them.
 //!
 //! An area has an element for each slot (the HPT's doublewords, the guest view), for each 64 slots (the words of the
-//! bitmaps), for each 4096 (the words of their summaries), and maybe for each 262 144 (their roots). They are as long as one another, so one check of a slot's
-//! number is enough for all: [`Arrays::place`] makes it, and a [`Place`] only exists where there is an element in every
-//! array. Each further check would stand on the way of every hypercall, a few instructions and a branch at a time.
+//! bitmaps), for each 4096 (the words of their summaries), and maybe for each 262 144 (their roots). They are as long as one
+//! another, so one check of a slot's number is enough for all: [`Arrays::place`] makes it, and a [`Place`] only exists where
+//! there is an element in every array but a root. Each further check would stand on the way of every hypercall, a few
+//! instructions and a branch at a time.
 
 use crate::sync::{AtomicU64, BeDword, Steady};
 

@@ -6,7 +6,7 @@
 
 use crate::arch::arrays::Levels;
 use crate::sync::{AtomicU64, Ordering};
-use crate::table::bitmap::{WORD, index, ones};
+use crate::table::bitmap::{WORD, index, load, ones};
 
 /// A reader's own marks.
 #[derive(Clone, Copy, Debug)]
@@ -29,14 +29,6 @@ fn counted(level: &[AtomicU64], number: u64, above: u64) -> u64 {
         return 0;
     }
     load(level, number)
-}
-
-/// Word `number` of a level, zero beyond its end.
-#[inline(always)]
-fn load(level: &[AtomicU64], number: u64) -> u64 {
-    level
-        .get(index(number))
-        .map_or(0, |word| word.load(Ordering::Relaxed))
 }
 
 /// Stores word `number` of a level.

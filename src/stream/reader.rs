@@ -52,7 +52,6 @@ const HARVEST_WORK: u64 = 80;
 const SLOT_WORK: u64 = 100;
 // What each call does for all readers, at least: else one that looks far and wide would never hear that all is told.
 const ROUND_WORK: u64 = 2000;
-const BYTE_WORK: u64 = 2;
 const WORDS_WORK: u64 = 20 * WORD;
 
 /// Summary words that are looked at at once for something unsettled.
@@ -139,12 +138,11 @@ impl<M: Machine> Pass<'_, '_, '_, M> {
     fn within_budget(&mut self, act: impl FnOnce(&mut Self) -> Reached) -> Reached {
         let before = self.encoder.bytes();
         let left = self.budget.left();
-        let most = (left / BYTE_WORK).max(left.saturating_sub(WORDS_WORK) * 4 / 5);
+        let most = (left / 2).max(left.saturating_sub(WORDS_WORK) * 4 / 5);
         self.encoder.limit(most);
         let reached = act(self);
         let bytes = self.encoder.bytes() - before;
-        let words = ((BYTE_WORK - 1) * bytes).min(WORDS_WORK);
-        let _ = self.budget.spend(bytes + bytes / 4 + words);
+        let _ = self.budget.spend(bytes + bytes / 4 + bytes.min(WORDS_WORK));
         reached
     }
 

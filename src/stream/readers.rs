@@ -21,8 +21,8 @@ use super::taken::{Taken, Within};
 use crate::addr::Lpid;
 use crate::arch::arrays::Levels;
 use crate::hcall::abi::OpenFlags;
-use crate::sync::{AtomicU64, Mutex, Ordering};
-use crate::table::bitmap::{BLOCK, REGION, WORD, above, index, ones};
+use crate::sync::{AtomicU64, Mutex};
+use crate::table::bitmap::{BLOCK, REGION, WORD, above, load, ones};
 use crate::table::{READERS, Table, Tables};
 
 /// The reader slots of one table.
@@ -524,14 +524,7 @@ impl<'m> InUse<'_, 'm> {
     /// Whether a block may hold changes for the reader. As [`Self::next_marked`] it may miss what comes at this moment.
     pub(super) fn may_have_changes(&self, table: &Table<'_>, block: u64) -> bool {
         let root = block / WORD;
-        (self.own_root(root) | table.changed().root(root)) >> (block % WORD) & 1 != 0
-    }
-
-    /// Word `root` of the root of the reader's own marks.
-    fn own_root(&self, root: u64) -> u64 {
-        self.root
-            .get(index(root))
-            .map_or(0, |root| root.load(Ordering::Relaxed))
+        (load(self.root, root) | table.changed().root(root)) >> (block % WORD) & 1 != 0
     }
 
     /// The first block from `block` on, and before `end`, that may have a mark of the reader's own, or one that is not shared
@@ -543,7 +536,7 @@ impl<'m> InUse<'_, 'm> {
         let first = block / WORD;
         let last = (first + ROOTS).min(end.div_ceil(WORD));
         for root in first..last {
-            let blocks = (self.own_root(root) | changed.root(root)) & within;
+            let blocks = (load(self.root, root) | changed.root(root)) & within;
             if blocks != 0 {
                 let next = root * WORD + u64::from(blocks.trailing_zeros());
                 return next.min(end);

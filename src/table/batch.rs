@@ -56,13 +56,6 @@ impl<'t> Batch<'t> {
         }
     }
 
-    /// The first slot.
-    #[inline(always)]
-    #[must_use]
-    pub const fn first(&self) -> u64 {
-        self.word * WORD + self.run.bit()
-    }
-
     /// How many slots.
     #[inline(always)]
     #[must_use]

@@ -58,7 +58,7 @@ pub(crate) fn ones(mut word: u64) -> impl Iterator<Item = u64> {
 
 /// Word number `word`; zero beyond the end.
 #[inline(always)]
-fn load(words: &[AtomicU64], word: u64) -> u64 {
+pub(crate) fn load(words: &[AtomicU64], word: u64) -> u64 {
     words
         .get(index(word))
         .map_or(0, |word| word.load(Ordering::Relaxed))
@@ -204,14 +204,6 @@ impl<'m> Bitmap<'m> {
         load(self.0, word)
     }
 
-    /// Words from number `from` to number `to`, as many of them as there are.
-    #[inline]
-    #[must_use]
-    pub fn words(&self, from: u64, to: u64) -> &'m [AtomicU64] {
-        let end = index(to).min(self.0.len());
-        self.0.get(index(from)..end).unwrap_or_default()
-    }
-
     /// Whether the slot's bit is set.
     #[inline]
     #[must_use]
@@ -238,34 +230,21 @@ impl<'m> Bitmap<'m> {
 /// A bitmap with a summary: bit w of the summary says that leaf word w may have bits. Where there is a root, bit b of it says
 /// the same of word b of the summary.
 #[derive(Clone, Copy, Debug)]
-pub struct Marks<'m> {
-    leaf: &'m [AtomicU64],
-    summary: &'m [AtomicU64],
-    root: &'m [AtomicU64],
-}
+pub struct Marks<'m>(Levels<'m>);
 
 impl<'m> Marks<'m> {
     /// The marks over these words.
     #[must_use]
     pub const fn new(levels: Levels<'m>) -> Self {
-        let Levels {
-            leaf,
-            summary,
-            root,
-        } = levels;
-        Self {
-            leaf,
-            summary,
-            root,
-        }
+        Self(levels)
     }
 
     /// The slot's mark; none beyond the end.
     #[inline]
     #[must_use]
     pub fn at(&self, slot: u64) -> Option<Mark<'m>> {
-        let leaf = self.leaf.get(index(slot / WORD))?;
-        let summary = self.summary.get(index(slot / BLOCK))?;
+        let leaf = self.0.leaf.get(index(slot / WORD))?;
+        let summary = self.0.summary.get(index(slot / BLOCK))?;
         Some(Mark::new((leaf, summary), slot))
     }
 
@@ -273,8 +252,8 @@ impl<'m> Marks<'m> {
     #[inline(always)]
     #[must_use]
     pub(super) fn some(&self, word: u64, slots: u64) -> Option<Mark<'m>> {
-        let leaf = self.leaf.get(index(word))?;
-        let summary = self.summary.get(index(word / WORD))?;
+        let leaf = self.0.leaf.get(index(word))?;
+        let summary = self.0.summary.get(index(word / WORD))?;
         Some(Mark {
             leaf: Bit {
                 word: leaf,
@@ -294,7 +273,7 @@ impl<'m> Marks<'m> {
 
     /// Sets the root's bit of a block, whose first word was marked.
     pub(super) fn note_block(&self, block: u64) {
-        if let Some(root) = self.root.get(index(block / WORD)) {
+        if let Some(root) = self.0.root.get(index(block / WORD)) {
             fence(Ordering::Release);
             let _ = Bit::new(root, block).set();
         }
@@ -304,14 +283,14 @@ impl<'m> Marks<'m> {
     #[inline(always)]
     #[must_use]
     pub fn root(&self, root: u64) -> u64 {
-        load(self.root, root)
+        load(self.0.root, root)
     }
 
     /// The first block from `block` on, and before `end`, that may have marks, by the summary; else `end`.
     #[must_use]
     pub fn first_block(&self, block: u64, end: u64) -> u64 {
-        let last = index(end).min(self.summary.len());
-        let words = self.summary.get(index(block)..last).unwrap_or_default();
+        let last = index(end).min(self.0.summary.len());
+        let words = self.0.summary.get(index(block)..last).unwrap_or_default();
         let empty = words
             .iter()
             .take_while(|word| word.load(Ordering::Relaxed) == 0)
@@ -326,31 +305,31 @@ impl<'m> Marks<'m> {
     /// The blocks that there is room for.
     #[must_use]
     pub const fn blocks(&self) -> core::ops::Range<u64> {
-        0..self.summary.len() as u64
+        0..self.0.summary.len() as u64
     }
 
     /// The words of a block that may have marks, a bit for each.
     #[inline]
     #[must_use]
     pub fn block(&self, block: u64) -> u64 {
-        load(self.summary, block)
+        load(self.0.summary, block)
     }
 
     /// Leaf word number `word`.
     #[inline]
     #[must_use]
     pub fn word(&self, word: u64) -> u64 {
-        load(self.leaf, word)
+        load(self.0.leaf, word)
     }
 
     /// Takes the marks of a block away: gives each word that had some to `taken`, lowest first. Whether it had any, or may
     /// have had.
     #[inline]
     pub fn take(&self, block: u64, mut taken: impl FnMut(u64, u64)) -> bool {
-        let Some(summary) = self.summary.get(index(block)) else {
+        let Some(summary) = self.0.summary.get(index(block)) else {
             return false;
         };
-        let root = self.root.get(index(block / WORD));
+        let root = self.0.root.get(index(block / WORD));
         let root = root.map(|root| Bit::new(root, block));
         if let Some(root) = root.filter(|root| root.is_set()) {
             let _ = root.clear();
@@ -366,6 +345,7 @@ impl<'m> Marks<'m> {
         for word in ones(words) {
             let word = block * WORD + word;
             let marks = self
+                .0
                 .leaf
                 .get(index(word))
                 .map_or(0, |leaf| leaf.swap(0, Ordering::Relaxed));

@@ -45,7 +45,7 @@ pub const KEY_LO: u64 = 0xe00;
 pub const R: u64 = 0x100;
 /// Dword 1: changed.
 pub const C: u64 = 0x80;
-/// Both.
+/// Dword 1: referenced and changed.
 pub const RC: u64 = R | C;
 /// Dword 1: the storage attributes.
 pub const WIMG: u64 = 0x78;
@@ -381,7 +381,7 @@ impl GuestR {
     #[must_use]
     pub const fn is_settled(self) -> bool {
         const READ_ONLY: u32 = 1 << 0b011 | 1 << 0b110 | 1 << 0b111;
-        if self.0 & (R | C) == R | C {
+        if self.0 & RC == RC {
             return true;
         }
         let pp = (self.0 & PP0) >> 61 | self.0 & PP;
@@ -508,7 +508,7 @@ impl RealR {
     #[inline]
     #[must_use]
     pub const fn rc(self) -> Rc {
-        Rc(self.0 & (R | C))
+        Rc(self.0 & RC)
     }
 
     /// The bits that a guest view lacks, R and C among them.

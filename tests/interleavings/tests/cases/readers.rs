@@ -193,34 +193,16 @@ fn a_run_is_restored_beside_a_reader() {
 #[test]
 fn reader_opens_against_a_restore() {
     static MADE: [(u64, u64); 2] = [entry(1), entry(2)];
-    explore(2, || {
-        let world = World::new();
-        let writer = world.open_to_write();
-        let other = thread::spawn(move || world.write(writer, 3, &MADE));
-        let handle = world.open();
-        let mut copy = [None; SLOTS];
-        world.pass(handle, 1, &mut copy);
-        other.join().unwrap();
-        world.passes(handle, 1, &mut copy);
-        assert_eq!(copy, world.table());
-    });
+    open_against(|world| world.write(world.open_to_write(), 3, &MADE), |_| {});
 }
 
 /// Nothing is flushed for an absent entry, so nothing but a fence of its own stands before the look for readers.
 #[test]
 fn reader_opens_against_a_restore_over_an_absent_entry() {
-    explore(2, || {
-        let world = World::new();
-        world.make(3, absent());
-        let writer = world.open_to_write();
-        let other = thread::spawn(move || world.invalidate(writer, 3));
-        let handle = world.open();
-        let mut copy = [None; SLOTS];
-        world.pass(handle, 1, &mut copy);
-        other.join().unwrap();
-        world.passes(handle, 1, &mut copy);
-        assert_eq!(copy, world.table());
-    });
+    open_against(
+        |world| world.invalidate(world.open_to_write(), 3),
+        one_absent_entry,
+    );
 }
 
 /// A reader is in its first pass while another one shares changes out, and an entry is changed.
