@@ -122,7 +122,9 @@ impl Pool {
         let mut seen = 0_u64;
         for (index, tag) in self.common.tags.iter().enumerate() {
             let tag = tag.load(Ordering::Acquire);
-            seen |= 1_u64.checked_shl(u32::try_from(tag).unwrap_or(64)).unwrap_or(0);
+            seen |= 1_u64
+                .checked_shl(u32::try_from(tag).unwrap_or(64))
+                .unwrap_or(0);
             // SAFETY: a page of the pool, which nobody writes.
             unsafe { pages::check(self.at(index), self.page, tag, "all swaps") }?;
         }

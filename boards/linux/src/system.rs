@@ -7,8 +7,8 @@ use core::ptr;
 
 use linux_raw_sys::general as linux;
 use linux_raw_sys::general::{__NR_clock_gettime, __NR_clone, __NR_close, __NR_exit_group};
-use linux_raw_sys::general::{__NR_memfd_create, __NR_mmap, __NR_mprotect, __NR_mremap};
 use linux_raw_sys::general::{__NR_ftruncate, __NR_munmap, __NR_pipe2, __NR_read};
+use linux_raw_sys::general::{__NR_memfd_create, __NR_mmap, __NR_mprotect, __NR_mremap};
 use linux_raw_sys::general::{__NR_rt_sigaction, __NR_sched_yield, __NR_wait4, __NR_write};
 
 use crate::trouble::{Result, Trouble};
@@ -139,7 +139,14 @@ struct Line(heapless::String<256>);
 pub(crate) fn write(file: File, bytes: &[u8]) -> Result<()> {
     let mut rest = bytes;
     while !rest.is_empty() {
-        let arguments = [file.0, rest.as_ptr().expose_provenance(), rest.len(), 0, 0, 0];
+        let arguments = [
+            file.0,
+            rest.as_ptr().expose_provenance(),
+            rest.len(),
+            0,
+            0,
+            0,
+        ];
         // SAFETY: reads these bytes.
         let taken = unsafe { call("write", __NR_write, arguments) }?;
         rest = rest.get(taken..).unwrap_or_default();

@@ -220,7 +220,9 @@ impl Worker {
         for (at, tag) in region.pages() {
             let source = core::ptr::with_exposed_provenance::<u8>(at);
             // SAFETY: a page of the region, which nobody writes meanwhile.
-            system::write(there_in, unsafe { core::slice::from_raw_parts(source, page) })?;
+            system::write(there_in, unsafe {
+                core::slice::from_raw_parts(source, page)
+            })?;
             system::read(back_out, bytes())?;
             // SAFETY: the buffer.
             unsafe { pages::check(buffer, page, !tag, "a pipe back") }?;
