@@ -1,5 +1,7 @@
 //! `boot`: the machine with its default partitions, and the agent's console on this terminal.
 
+use std::io;
+
 use anyhow::Result;
 use realhpt_pseries::exchange::job;
 
@@ -46,7 +48,7 @@ pub fn run(terminal: &Terminal, arguments: &Boot) -> Result<bool> {
     })?;
     let keys = Keys::take();
     if let Some(input) = session.take_input() {
-        keys::forward(input, None);
+        keys::forward(io::stdin(), input, None);
     }
     let ended = session.run(Patience::ENDLESS, &mut Show::new(terminal, &manifest))?;
     drop(keys);

@@ -185,7 +185,7 @@ pub struct Guest {
 }
 
 /// What both take.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct GuestOptions {
     /// The initial RAM disk.
     #[arg(long, value_name = "FILE")]

@@ -3,7 +3,7 @@
 //! Key types: [`Keys`], the terminal while its keys are the machine's; [`Escape`], the way out where ctrl-C is the
 //! machine's too.
 
-use std::io::{self, IsTerminal as _, Read as _, Stdin, Write as _};
+use std::io::{self, IsTerminal as _, Read, Stdin, Write as _};
 use std::process::ChildStdin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,22 +65,21 @@ impl Drop for Keys {
 
 /// Sends what is typed to the machine until either side ends, from a thread of its own. With an escape that is looked
 /// for, and the flag is set when it was typed.
-pub fn forward(mut input: ChildStdin, escape: Option<(Escape, Arc<AtomicBool>)>) {
+pub fn forward(
+    mut typed: impl Read + Send + 'static,
+    mut input: ChildStdin,
+    mut escape: Option<(Escape, Arc<AtomicBool>)>,
+) {
     thread::spawn(move || {
-        let mut escape = escape;
         let mut buffer = [0; 256];
-        while let Ok(length @ 1..) = io::stdin().read(&mut buffer) {
-            let mut typed = buffer.get(..length).unwrap_or_default().to_vec();
+        while let Ok(length @ 1..) = typed.read(&mut buffer) {
+            let mut keys = buffer.get(..length).unwrap_or_default().to_vec();
             if let Some((escape, left)) = &mut escape
-                && escape.take(&mut typed)
+                && escape.take(&mut keys)
             {
                 left.store(true, Ordering::Relaxed);
             }
-            if input
-                .write_all(&typed)
-                .and_then(|()| input.flush())
-                .is_err()
-            {
+            if input.write_all(&keys).and_then(|()| input.flush()).is_err() {
                 return;
             }
         }

@@ -14,6 +14,8 @@ const INITTAB: &[u8] = b"::sysinit:/etc/rc\nhvc0::respawn:-/etc/session\n";
 const RC: &[u8] = include_bytes!("../../../linux/rc");
 /// A shell whose end is the system's.
 const SESSION: &[u8] = b"#!/bin/sh\nHOME=/root PS1='# ' sh\npoweroff -f\n";
+/// What the console shows when the shell waits for its first line.
+pub const PROMPT: &str = "\n# ";
 
 /// What is in the archive.
 enum Node<'a> {

@@ -25,7 +25,7 @@ use crate::terminal::Terminal;
 
 use place::Software;
 use program::Program;
-use watch::Watch;
+use watch::{Begin, Typed, Watch};
 
 /// What Linux is told first: where its console is, and to use the hashed page table where it could use another.
 const LINUX_ARGUMENTS: &str = "console=hvc0 disable_radix";
@@ -39,7 +39,25 @@ const LPID: u32 = 1;
 pub fn linux(terminal: &Terminal, arguments: &Linux) -> Result<bool> {
     setup::ensure(terminal)?;
     let software = linux_software(terminal, arguments)?;
-    run(terminal, "linux", &software, &arguments.options)
+    let options = &arguments.options;
+    run(
+        terminal,
+        "linux",
+        &software,
+        options,
+        Typed::Stdin,
+        begin(options),
+    )
+}
+
+/// When what comes from a pipe is typed: our RAM disk's shell is waited for, unless something else is run instead.
+#[must_use]
+pub fn begin(options: &GuestOptions) -> Begin {
+    if options.initrd.is_none() && !options.append.contains("init=") {
+        Begin::After(initramfs::PROMPT)
+    } else {
+        Begin::AtOnce
+    }
 }
 
 /// Runs `guest`. Returns whether it ended well.
@@ -51,7 +69,14 @@ pub fn guest(terminal: &Terminal, arguments: &Guest) -> Result<bool> {
     let initrd = arguments.options.initrd.as_deref().map(read).transpose()?;
     setup::ensure(terminal)?;
     let software = Software::new(program, initrd, &arguments.options.append);
-    run(terminal, "guest", &software, &arguments.options)
+    run(
+        terminal,
+        "guest",
+        &software,
+        &arguments.options,
+        Typed::Stdin,
+        Begin::AtOnce,
+    )
 }
 
 /// Linux as the arguments want it, with Debian's kernel and a RAM disk of ours where they name none.
@@ -86,12 +111,18 @@ pub fn linux_software(terminal: &Terminal, arguments: &Linux) -> Result<Software
     Ok(Software::new(program, Some(initrd), bootargs.trim_end()))
 }
 
-/// Runs the software in the one partition of a machine until it ends.
-fn run(
+/// Runs the software in the one partition of a machine until it ends. Returns whether that was well; its console is
+/// shown on the terminal.
+///
+/// # Errors
+/// If it cannot be run, or ends otherwise than by its own power-off.
+pub fn run(
     terminal: &Terminal,
     label: &str,
     software: &Software,
     options: &GuestOptions,
+    typed: Typed,
+    begin: Begin,
 ) -> Result<bool> {
     let partition = Partition {
         console: true,
@@ -112,7 +143,8 @@ fn run(
         total: options.timeout,
     };
     let mut session = Session::start(&settings, |_| Ok(()))?;
-    let mut watch = Watch::new(terminal, &manifest, session.take_input());
+    let input = session.take_input();
+    let mut watch = Watch::new(terminal, &manifest, input, typed, begin);
     terminal.step(
         "Booting",
         &format!("{}{}", options.machine.name(), watch.way_out()),

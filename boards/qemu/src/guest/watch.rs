@@ -1,5 +1,6 @@
 //! The run of a guest as its user sees it: its console as it is, and how it ended.
 
+use std::io::{self, Cursor};
 use std::process::ChildStdin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +14,24 @@ use crate::session::{Ended, Watcher};
 use crate::terminal::Terminal;
 use crate::verdict::Case;
 
+/// What is typed on a guest's console.
+#[derive(Clone, Debug)]
+pub enum Typed {
+    /// This program's input. From a terminal all keys are the guest's but the way out; else every byte is.
+    Stdin,
+    /// These bytes.
+    Bytes(Vec<u8>),
+}
+
+/// When what is not typed by hand begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// As soon as the guest may read it.
+    AtOnce,
+    /// When the console has shown this. Before, Linux would show it among its own lines.
+    After(&'static str),
+}
+
 /// Shows a guest's console on the terminal and sends it what is typed.
 #[derive(Debug)]
 pub struct Watch<'a> {
@@ -20,17 +39,37 @@ pub struct Watch<'a> {
     /// The partitions that the machine waits for, and the code that each has ended with.
     guests: Vec<(String, Option<u64>)>,
     keys: Option<Keys>,
-    /// The machine's input, until the image has spoken: what comes before is the firmware's.
+    /// The machine's input, until something is sent there.
     input: Option<ChildStdin>,
+    typed: Typed,
+    /// The image has spoken: what is sent before that is the firmware's.
+    begun: bool,
+    /// What the console still has to show first, and the end of what it has shown.
+    awaited: Option<(&'static str, Vec<u8>)>,
     left: Arc<AtomicBool>,
     /// What the console says once the guests have ended.
     last: Firmware,
 }
 
 impl<'a> Watch<'a> {
-    /// Watches the essential partitions of a machine, and takes the keys for the one with the console.
+    /// Watches the essential partitions of a machine, and has `typed` typed for the one with the console, whose end of
+    /// the line is `input`. A terminal's keys are taken until this value is gone.
     #[must_use]
-    pub fn new(terminal: &'a Terminal, manifest: &Manifest, input: Option<ChildStdin>) -> Self {
+    pub fn new(
+        terminal: &'a Terminal,
+        manifest: &Manifest,
+        input: Option<ChildStdin>,
+        typed: Typed,
+        begin: Begin,
+    ) -> Self {
+        let keys = match typed {
+            Typed::Stdin => Keys::take_all(),
+            Typed::Bytes(_) => None,
+        };
+        let awaited = match begin {
+            Begin::After(text) if keys.is_none() => Some((text, Vec::new())),
+            Begin::After(_) | Begin::AtOnce => None,
+        };
         let essential = manifest
             .partitions()
             .iter()
@@ -40,8 +79,11 @@ impl<'a> Watch<'a> {
             guests: essential
                 .map(|partition| (partition.label.clone(), None))
                 .collect(),
-            keys: Keys::take_all(),
+            keys,
             input,
+            typed,
+            begun: false,
+            awaited,
             left: Arc::default(),
             last: Firmware::default(),
         }
@@ -61,6 +103,39 @@ impl<'a> Watch<'a> {
     #[must_use]
     pub fn left(&self) -> bool {
         self.left.load(Ordering::Relaxed)
+    }
+
+    /// Sends what is typed from now on, if nothing has to come first.
+    fn type_on(&mut self) {
+        if !self.begun || self.awaited.is_some() {
+            return;
+        }
+        let Some(input) = self.input.take() else {
+            return;
+        };
+        match std::mem::replace(&mut self.typed, Typed::Stdin) {
+            Typed::Stdin => {
+                let escape = self.keys.as_ref().map(|_| Escape::default());
+                let escape = escape.map(|escape| (escape, Arc::clone(&self.left)));
+                keys::forward(io::stdin(), input, escape);
+            }
+            Typed::Bytes(bytes) => keys::forward(Cursor::new(bytes), input, None),
+        }
+    }
+
+    /// Looks for what is awaited in what the console shows.
+    fn look_for(&mut self, bytes: &[u8]) {
+        if let Some((text, shown)) = &mut self.awaited {
+            shown.extend_from_slice(bytes);
+            if shown
+                .windows(text.len())
+                .any(|part| part == text.as_bytes())
+            {
+                self.awaited = None;
+            } else {
+                shown.drain(..shown.len().saturating_sub(text.len()));
+            }
+        }
     }
 
     fn all_have_ended(&self) -> bool {
@@ -91,11 +166,8 @@ impl<'a> Watch<'a> {
 
 impl Watcher for Watch<'_> {
     fn frame(&mut self, frame: &Frame, _case: Option<&Case>) {
-        if let Some(input) = self.input.take() {
-            // From a pipe every byte is the guest's.
-            let escape = self.keys.as_ref().map(|_| Escape::default());
-            keys::forward(input, escape.map(|escape| (escape, Arc::clone(&self.left))));
-        }
+        self.begun = true;
+        self.type_on();
         if let Some((name, code)) = end(&frame.text)
             && let Some(guest) = self.guests.iter_mut().find(|guest| guest.0 == name)
         {
@@ -115,6 +187,8 @@ impl Watcher for Watch<'_> {
         } else {
             self.terminal.raw(bytes);
         }
+        self.look_for(bytes);
+        self.type_on();
     }
 
     fn wants_to_end(&self) -> bool {
@@ -217,11 +291,31 @@ mod tests {
     }
 
     #[test]
+    fn what_is_awaited_is_found_wherever_it_is_cut() {
+        let terminal = Terminal::keeping();
+        let none = Manifest::new(Vec::new());
+        let typed = Typed::Bytes(Vec::new());
+        let mut watch = Watch::new(&terminal, &none, None, typed, Begin::After("\n# "));
+        for piece in ["#\r", "\n", "#", "\n#", "\n"] {
+            watch.console(piece.as_bytes());
+            assert!(watch.awaited.is_some(), "{piece:?}");
+        }
+        watch.console(b"# ls");
+        assert!(watch.awaited.is_none());
+    }
+
+    #[test]
     fn only_an_end_with_code_0_is_a_good_one() {
         let terminal = Terminal::keeping();
         let watch = |code| Watch {
             guests: vec![("one".to_owned(), Some(0)), ("two".to_owned(), code)],
-            ..Watch::new(&terminal, &Manifest::new(Vec::new()), None)
+            ..Watch::new(
+                &terminal,
+                &Manifest::new(Vec::new()),
+                None,
+                Typed::Bytes(Vec::new()),
+                Begin::AtOnce,
+            )
         };
         let told = |code, ended| {
             watch(code)
