@@ -25,7 +25,7 @@ use crate::terminal::Terminal;
 
 use place::Software;
 use program::Program;
-use watch::{Begin, Typed, Watch};
+use watch::{Typed, Watch};
 
 /// What Linux is told first: where its console is, and to use the hashed page table where it could use another.
 const LINUX_ARGUMENTS: &str = "console=hvc0 disable_radix";
@@ -40,24 +40,16 @@ pub fn linux(terminal: &Terminal, arguments: &Linux) -> Result<bool> {
     setup::ensure(terminal)?;
     let software = linux_software(terminal, arguments)?;
     let options = &arguments.options;
-    run(
-        terminal,
-        "linux",
-        &software,
-        options,
-        Typed::Stdin,
-        begin(options),
-    )
+    let typed = Typed::Stdin(first(options));
+    run(terminal, "linux", &software, options, typed)
 }
 
-/// When what comes from a pipe is typed: our RAM disk's shell is waited for, unless something else is run instead.
+/// What Linux's console has to show before something is typed there that does not come by hand: the shell's prompt, if
+/// the shell is that of our RAM disk.
 #[must_use]
-pub fn begin(options: &GuestOptions) -> Begin {
-    if options.initrd.is_none() && !options.append.contains("init=") {
-        Begin::After(initramfs::PROMPT)
-    } else {
-        Begin::AtOnce
-    }
+pub fn first(options: &GuestOptions) -> Option<&'static str> {
+    let ours = options.initrd.is_none() && !options.append.contains("init=");
+    ours.then_some(initramfs::PROMPT)
 }
 
 /// Runs `guest`. Returns whether it ended well.
@@ -69,14 +61,8 @@ pub fn guest(terminal: &Terminal, arguments: &Guest) -> Result<bool> {
     let initrd = arguments.options.initrd.as_deref().map(read).transpose()?;
     setup::ensure(terminal)?;
     let software = Software::new(program, initrd, &arguments.options.append);
-    run(
-        terminal,
-        "guest",
-        &software,
-        &arguments.options,
-        Typed::Stdin,
-        Begin::AtOnce,
-    )
+    let typed = Typed::Stdin(None);
+    run(terminal, "guest", &software, &arguments.options, typed)
 }
 
 /// Linux as the arguments want it, with Debian's kernel and a RAM disk of ours where they name none.
@@ -122,7 +108,6 @@ pub fn run(
     software: &Software,
     options: &GuestOptions,
     typed: Typed,
-    begin: Begin,
 ) -> Result<bool> {
     let partition = Partition {
         console: true,
@@ -144,7 +129,7 @@ pub fn run(
     };
     let mut session = Session::start(&settings, |_| Ok(()))?;
     let input = session.take_input();
-    let mut watch = Watch::new(terminal, &manifest, input, typed, begin);
+    let mut watch = Watch::new(terminal, &manifest, input, typed);
     terminal.step(
         "Booting",
         &format!("{}{}", options.machine.name(), watch.way_out()),

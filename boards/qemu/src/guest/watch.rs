@@ -14,22 +14,14 @@ use crate::session::{Ended, Watcher};
 use crate::terminal::Terminal;
 use crate::verdict::Case;
 
-/// What is typed on a guest's console.
+/// What is typed on a guest's console, and from when on.
 #[derive(Clone, Debug)]
 pub enum Typed {
-    /// This program's input. From a terminal all keys are the guest's but the way out; else every byte is.
-    Stdin,
-    /// These bytes.
-    Bytes(Vec<u8>),
-}
-
-/// When what is not typed by hand begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Begin {
-    /// As soon as the guest may read it.
-    AtOnce,
-    /// When the console has shown this. Before, Linux would show it among its own lines.
-    After(&'static str),
+    /// This program's input. From a terminal all keys are the guest's but the way out; else every byte is, once the
+    /// console has shown the text, if there is one: before, Linux would show them among its own lines.
+    Stdin(Option<&'static str>),
+    /// Bytes, in the same way.
+    Bytes(Vec<u8>, Option<&'static str>),
 }
 
 /// Shows a guest's console on the terminal and sends it what is typed.
@@ -41,7 +33,8 @@ pub struct Watch<'a> {
     keys: Option<Keys>,
     /// The machine's input, until something is sent there.
     input: Option<ChildStdin>,
-    typed: Typed,
+    /// What is sent there; none: this program's input.
+    bytes: Option<Vec<u8>>,
     /// The image has spoken: what is sent before that is the firmware's.
     begun: bool,
     /// What the console still has to show first, and the end of what it has shown.
@@ -60,16 +53,12 @@ impl<'a> Watch<'a> {
         manifest: &Manifest,
         input: Option<ChildStdin>,
         typed: Typed,
-        begin: Begin,
     ) -> Self {
-        let keys = match typed {
-            Typed::Stdin => Keys::take_all(),
-            Typed::Bytes(_) => None,
+        let (keys, bytes, awaited) = match typed {
+            Typed::Stdin(after) => (Keys::take_all(), None, after),
+            Typed::Bytes(bytes, after) => (None, Some(bytes), after),
         };
-        let awaited = match begin {
-            Begin::After(text) if keys.is_none() => Some((text, Vec::new())),
-            Begin::After(_) | Begin::AtOnce => None,
-        };
+        let awaited = awaited.filter(|_| keys.is_none());
         let essential = manifest
             .partitions()
             .iter()
@@ -81,9 +70,9 @@ impl<'a> Watch<'a> {
                 .collect(),
             keys,
             input,
-            typed,
+            bytes,
             begun: false,
-            awaited,
+            awaited: awaited.map(|text| (text, Vec::new())),
             left: Arc::default(),
             last: Firmware::default(),
         }
@@ -113,13 +102,12 @@ impl<'a> Watch<'a> {
         let Some(input) = self.input.take() else {
             return;
         };
-        match std::mem::replace(&mut self.typed, Typed::Stdin) {
-            Typed::Stdin => {
-                let escape = self.keys.as_ref().map(|_| Escape::default());
-                let escape = escape.map(|escape| (escape, Arc::clone(&self.left)));
-                keys::forward(io::stdin(), input, escape);
-            }
-            Typed::Bytes(bytes) => keys::forward(Cursor::new(bytes), input, None),
+        if let Some(bytes) = self.bytes.take() {
+            keys::forward(Cursor::new(bytes), input, None);
+        } else {
+            let escape = self.keys.as_ref().map(|_| Escape::default());
+            let escape = escape.map(|escape| (escape, Arc::clone(&self.left)));
+            keys::forward(io::stdin(), input, escape);
         }
     }
 
@@ -294,8 +282,8 @@ mod tests {
     fn what_is_awaited_is_found_wherever_it_is_cut() {
         let terminal = Terminal::keeping();
         let none = Manifest::new(Vec::new());
-        let typed = Typed::Bytes(Vec::new());
-        let mut watch = Watch::new(&terminal, &none, None, typed, Begin::After("\n# "));
+        let typed = Typed::Bytes(Vec::new(), Some("\n# "));
+        let mut watch = Watch::new(&terminal, &none, None, typed);
         for piece in ["#\r", "\n", "#", "\n#", "\n"] {
             watch.console(piece.as_bytes());
             assert!(watch.awaited.is_some(), "{piece:?}");
@@ -313,8 +301,7 @@ mod tests {
                 &terminal,
                 &Manifest::new(Vec::new()),
                 None,
-                Typed::Bytes(Vec::new()),
-                Begin::AtOnce,
+                Typed::Bytes(Vec::new(), None),
             )
         };
         let told = |code, ended| {
