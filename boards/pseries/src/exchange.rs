@@ -290,12 +290,16 @@ pub mod bench {
         pub const FIRST_PASS: u64 = 0x11;
         /// A pass of that reader when nothing has changed.
         pub const CLEAN_PASS: u64 = 0x12;
+        /// A reader opened at the last slot.
+        pub const OPEN_AT_END: u64 = 0x13;
         /// The table over itself.
         pub const OVERWRITE: u64 = 0x14;
         /// Every slot made invalid.
         pub const INVALIDATE: u64 = 0x15;
         /// The longest of all calls with one token.
         pub const LONGEST: u64 = 0x16;
+        /// A reader opened at slot 0.
+        pub const OPEN: u64 = 0x17;
         /// Bytes that the hypervisor keeps beside the table.
         pub const BESIDE: u64 = 0x18;
 

@@ -181,7 +181,7 @@ impl World {
     pub(crate) fn made(spec: Spec) -> Self {
         let order = Order::new(18).unwrap();
         let hpt = dwords();
-        let mut memory = Memory::window(order, hpt, words(64 + 1 + 17)).unwrap();
+        let mut memory = Memory::window(order, hpt, words(64 + 1 + 21)).unwrap();
         if spec.resizable {
             memory = memory
                 .with_spare_window(dwords(), words(64 + 1 + 5))
