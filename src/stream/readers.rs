@@ -59,8 +59,6 @@ const fn roots(table_slots: u64) -> u64 {
 
 /// Words of a root, or of a summary, that are looked at for something to do at once.
 const ROOTS: u64 = 1024;
-/// Words that an open shares out, about.
-const OPEN_WORDS: u64 = 128;
 // Work, in units of about two instructions: of a root word, of a block that marks are taken from, and of a word of marks that is
 // given to four readers.
 const ROOT_WORK: u64 = 5;
@@ -222,13 +220,8 @@ impl<'m> Readers<'m> {
         };
         // Slots before the start are behind the first pass: what was marked there until now is the other readers' alone.
         // (Where that is more than one call may do, the new reader is told of some older changes, too.)
-        let mut words = 0;
-        for root in 0..roots(start).min(ROOTS) {
-            for block in ones(table.changed().root(root)).map(|block| root * WORD + block) {
-                if block * BLOCK < start && words < OPEN_WORDS {
-                    words += share_out(&mut slots.readers, table, block);
-                }
-            }
+        if start != 0 {
+            let _ = slots.go_round(table, &mut Budget::of_a_call());
         }
         let Some(reader) = slots.readers.get_mut(slot) else {
             return Err(Refused::Full);
