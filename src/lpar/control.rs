@@ -210,6 +210,11 @@ impl Control {
             && [Holder::Nobody, Holder::Vcpu(vcpu)].contains(&inner.holder)
     }
 
+    /// Whether it has halted; some of its vCPUs may still be on their way out.
+    pub(super) fn is_ending(&self) -> bool {
+        self.inner.lock().state == State::Halted
+    }
+
     /// Takes a vCPU back from its CPU, which has saved all of its state.
     pub fn leave(&self, vcpu: usize, left: Left) {
         self.inner.lock().vcpus.leave(vcpu, left);

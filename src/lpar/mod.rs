@@ -22,7 +22,6 @@ pub use vcpus::MAX_VCPUS;
 
 use crate::addr::Lpid;
 use crate::arch::Machine;
-use crate::hcall::abi::State;
 use control::Control;
 use vcpus::Left;
 
@@ -84,12 +83,13 @@ impl<'m, M: Machine> System<'m, M> {
     }
 
     /// Takes a vCPU back from its CPU, which has saved all of its state. The last one of a partition that has halted
-    /// closes what another one may have opened after the halt.
+    /// closes what another one may have opened after the halt, and does so before it is out: whoever sees the partition
+    /// halted finds none of its streams open.
     pub fn leave(&self, partition: &Partition<'_>, vcpu: usize, left: Left) {
-        partition.control().leave(vcpu, left);
-        if partition.state() == State::Halted {
+        if partition.control().is_ending() {
             self.close_streams_of(partition.description().lpid);
         }
+        partition.control().leave(vcpu, left);
     }
 
     /// How often a vCPU was given something to do that had nothing. Nobody can run if nobody was found to while this
