@@ -48,7 +48,7 @@ pub mod lpcr {
     /// Interrupts are taken little-endian.
     pub const ILE: u64 = 1 << 25;
     /// Where interrupts are taken when relocation is on, two bits.
-    pub const AIL_SHIFT: u32 = 39;
+    pub const AIL_SHIFT: u32 = 23;
 }
 
 /// Interrupt vectors that the hypervisor delivers to guests.
@@ -349,6 +349,13 @@ mod tests {
                 srr1: before | ILLEGAL_INSTRUCTION
             }
         );
+    }
+
+    #[test]
+    fn the_lpcr_is_numbered_from_its_upper_end() {
+        // ISA 2.07 Book III-S section 2.2: ILE is bit 38, AIL bits 39 and 40.
+        assert_eq!(lpcr::ILE, 1 << (63 - 38));
+        assert_eq!(3 << lpcr::AIL_SHIFT, 3_u64 << (63 - 40));
     }
 
     #[test]

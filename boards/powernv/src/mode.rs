@@ -8,6 +8,8 @@ use realhpt::table::Order;
 
 /// Bits of the LPCR (ISA 2.07 Book III-S section 2.2; ISA 3.0B Book III section 2.2).
 pub mod lpcr {
+    use realhpt::lpar::vcpu::lpcr as guest;
+
     /// Guest real mode is translated by the VRMA (POWER8).
     pub const VPM0: u64 = 1 << 63;
     /// The hypervisor gets the guest's storage interrupts.
@@ -17,11 +19,11 @@ pub mod lpcr {
     /// The whole VRMASD field.
     pub const VRMASD: u64 = 0x1f << VRMASD_SHIFT;
     /// Interrupts are taken with translation on, two bits.
-    pub const AIL: u64 = 3 << 39;
+    pub const AIL: u64 = 3 << guest::AIL_SHIFT;
     /// Process table in use (ISA 3.0).
     pub const UPRT: u64 = 1 << 22;
     /// Interrupts little-endian.
-    pub const ILE: u64 = 1 << 25;
+    pub const ILE: u64 = guest::ILE;
     /// The host uses a radix tree (ISA 3.0).
     pub const HR: u64 = 1 << 20;
     /// Mediated external interrupt request: never set here.
