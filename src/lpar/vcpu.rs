@@ -73,6 +73,16 @@ pub const ILLEGAL_INSTRUCTION: u64 = 0x8_0000;
 /// PPR of a thread that has medium priority, the usual one.
 pub const PPR_MEDIUM: u64 = 4 << 50;
 
+/// The byte order of a vCPU's first instruction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Endian {
+    /// The most significant byte first: what POWER has without being told.
+    #[default]
+    Big,
+    /// The least significant byte first.
+    Little,
+}
+
 /// What every exit from a guest saves and every entry loads.
 #[derive(Clone, Debug)]
 #[repr(C)]
@@ -142,14 +152,16 @@ impl Registers {
         }
     }
 
-    /// Registers at a partition's first instruction: 64-bit, big-endian, translation off, `r3` set, the rest
-    /// zero.
+    /// Registers at a partition's first instruction: 64-bit, translation off, `r3` set, the rest zero.
     #[must_use]
-    pub const fn at_start(entry: u64, r3: u64) -> Self {
+    pub const fn at_start(entry: u64, r3: u64, endian: Endian) -> Self {
         let mut registers = Self::new();
         registers.pc = entry;
         registers.ppr = PPR_MEDIUM;
-        registers.msr = msr::SF | msr::ME;
+        registers.msr = match endian {
+            Endian::Big => msr::SF | msr::ME,
+            Endian::Little => msr::SF | msr::ME | msr::LE,
+        };
         registers.frame.regs[0] = r3;
         registers
     }
@@ -316,7 +328,7 @@ mod tests {
     use super::*;
 
     fn at(pc: u64, msr: u64) -> Registers {
-        let mut registers = Registers::at_start(pc, 0);
+        let mut registers = Registers::at_start(pc, 0, Endian::Big);
         registers.msr = msr;
         registers
     }
@@ -333,6 +345,14 @@ mod tests {
         assert_eq!(core::mem::offset_of!(Registers, frame), 3 * 8);
         assert_eq!(core::mem::offset_of!(Registers, high), 13 * 8);
         assert_eq!(core::mem::offset_of!(Registers, lr), 32 * 8);
+    }
+
+    #[test]
+    fn a_guest_starts_in_its_byte_order() {
+        let start = |endian| Registers::at_start(0x100, 7, endian);
+        assert_eq!(start(Endian::Big).msr, msr::SF | msr::ME);
+        assert_eq!(start(Endian::Little).msr, msr::SF | msr::ME | msr::LE);
+        assert_eq!(start(Endian::Little).frame.regs[0], 7);
     }
 
     #[test]

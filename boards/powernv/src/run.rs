@@ -111,8 +111,8 @@ impl<'r, E: Extension> Run<'r, E> {
         let Some(vcpu) = (unsafe { self.seats.vcpu(seat) }) else {
             return;
         };
-        if let Some(Start { entry, r3 }) = duty.start {
-            vcpu.registers = Registers::at_start(entry.raw(), r3);
+        if let Some(Start { entry, r3, endian }) = duty.start {
+            vcpu.registers = Registers::at_start(entry.raw(), r3, endian);
             vcpu.context = Context::new(time_base());
         }
         set_lpidr(partition.description().lpid);

@@ -5,6 +5,7 @@ use realhpt::addr::Lpid;
 use realhpt::arch::MAX_CPUS;
 use realhpt::arch::powerpc64::{enable_machine_check, spr};
 use realhpt::lpar::control::Start;
+use realhpt::lpar::vcpu::Endian;
 
 use crate::board::{Board, Extension};
 use crate::boot::Handover;
@@ -114,6 +115,7 @@ pub fn boot(handover: Handover, extension: impl Extension + 'static) -> ! {
         let start = Start {
             entry: entry.entry,
             r3: 0,
+            endian: Endian::Big,
         };
         if let Err(status) = partition.start(&board.machine.machine, start) {
             defmt::error!(
