@@ -10,6 +10,7 @@ use super::{Call, Next};
 use crate::addr::GuestReal;
 use crate::arch::Machine;
 use crate::lpar::control::Start;
+use crate::lpar::vcpu::Endian;
 use crate::table::bitmap::index;
 
 /// H_CONFER: to whoever is ready.
@@ -39,6 +40,7 @@ pub(super) fn start<M: Machine>(call: &Call<'_, '_, M>) -> Status {
     let start = Start {
         entry: GuestReal::new(call.argument(1)),
         r3: call.argument(2),
+        endian: Endian::Big,
     };
     let target = index(call.argument(0));
     call.caller.control().start_vcpu(target, start).into()

@@ -25,6 +25,7 @@
 //! ([`Control::pay`]).
 
 use super::schedule::Readiness;
+use super::vcpu::Endian;
 use super::vcpus::{Duty, Left, NotStarted, Vcpus, bit};
 use crate::addr::{GuestReal, Lpid};
 use crate::arch::Machine;
@@ -38,6 +39,8 @@ pub struct Start {
     pub entry: GuestReal,
     /// r3 at the first instruction.
     pub r3: u64,
+    /// The byte order of the first instruction and of its accesses.
+    pub endian: Endian,
 }
 
 /// How far a partition that does not run has been quieted: its translations dropped, its R and C merged.
@@ -490,6 +493,7 @@ mod tests {
     const START: Start = Start {
         entry: GuestReal::new(0x100),
         r3: 7,
+        endian: Endian::Big,
     };
 
     #[test]

@@ -187,10 +187,12 @@ pub(super) const fn bit(cpu: usize) -> u64 {
 mod tests {
     use super::*;
     use crate::addr::GuestReal;
+    use crate::lpar::vcpu::Endian;
 
     const START: Start = Start {
         entry: GuestReal::new(0x100),
         r3: 7,
+        endian: Endian::Big,
     };
 
     fn started() -> Vcpus {

@@ -17,6 +17,7 @@ use crate::board::Machine;
 use crate::cpu::Cpu;
 use crate::entries::answer;
 use crate::machine::Generation;
+use crate::papr::rtas::token::REBOOT;
 use crate::vectors::vector;
 use crate::{external, opal};
 
@@ -80,11 +81,11 @@ pub fn handle(
         answer::YIELD => return Outcome::Leave(Left::Preempted),
         answer::STOP => return Outcome::Leave(Left::Stopped),
         answer::EXIT => {
-            defmt::info!(
-                "partition {=str} has ended with {=u64:#x}",
-                partition.description().name,
-                partition.control().exit_code()
-            );
+            let name = partition.description().name;
+            match partition.control().exit_code() {
+                REBOOT => defmt::info!("partition {=str} wants to start again", name),
+                code => defmt::info!("partition {=str} has ended with {=u64:#x}", name, code),
+            }
             return Outcome::Enter;
         }
         answer::POWER_OFF => return Outcome::PowerOff,

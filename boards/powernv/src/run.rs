@@ -16,6 +16,7 @@ use crate::board::{Board, Extension};
 use crate::cpu::Cpu;
 use crate::entries::Entries;
 use crate::exits::{self, Outcome};
+use crate::guests::Guests;
 use crate::machine::Generation;
 use crate::seats::Seats;
 use crate::translation::Translation;
@@ -33,6 +34,7 @@ const BOOT_CPU: usize = 0;
 pub struct Run<'r, E> {
     board: &'r Board<E>,
     seats: &'r Seats,
+    guests: &'r Guests,
     generation: Generation,
     translation: Translation,
     cpu: *mut Cpu,
@@ -55,6 +57,7 @@ impl<'r, E: Extension> Run<'r, E> {
     pub unsafe fn new(
         board: &'r Board<E>,
         seats: &'r Seats,
+        guests: &'r Guests,
         generation: Generation,
         cpu: *mut Cpu,
     ) -> Self {
@@ -67,6 +70,7 @@ impl<'r, E: Extension> Run<'r, E> {
         Self {
             board,
             seats,
+            guests,
             generation,
             translation: Translation::init(generation),
             cpu,
@@ -80,8 +84,12 @@ impl<'r, E: Extension> Run<'r, E> {
         let mut last = usize::MAX;
         loop {
             machine.pay(self.number);
+            let restarting = self.guests.look_after(machine, self.number);
             if self.number == BOOT_CPU {
                 opal::poll_events();
+                if self.guests.have_ended(machine) {
+                    end::power_off();
+                }
             }
             let starts = machine.starts();
             let readiness = |seat| self.seats.readiness(machine, seat, self.number);
@@ -91,13 +99,21 @@ impl<'r, E: Extension> Run<'r, E> {
                     rest();
                     last = seat;
                 }
-                // Who is started by another that then stops may have been looked at before, and the other after.
-                Turn::Nobody if self.number == BOOT_CPU && machine.starts() == starts => {
+                // Who is started by another that then stops may have been looked at before, and the other after. One that is
+                // started again may have been neither: it counts as a start before it is no longer under way.
+                Turn::Nobody
+                    if self.number == BOOT_CPU
+                        && !self.guests.are_restarting(machine)
+                        && machine.starts() == starts
+                        && !self.guests.have_ended(machine) =>
+                {
                     defmt::error!("no partition can run");
                     end::fail()
                 }
                 Turn::Idle | Turn::Nobody => {
-                    rest();
+                    if !restarting {
+                        rest();
+                    }
                     continue;
                 }
             }
@@ -111,8 +127,8 @@ impl<'r, E: Extension> Run<'r, E> {
         let Some(vcpu) = (unsafe { self.seats.vcpu(seat) }) else {
             return;
         };
-        if let Some(Start { entry, r3 }) = duty.start {
-            vcpu.registers = Registers::at_start(entry.raw(), r3);
+        if let Some(Start { entry, r3, endian }) = duty.start {
+            vcpu.registers = Registers::at_start(entry.raw(), r3, endian);
             vcpu.context = Context::new(time_base());
         }
         set_lpidr(partition.description().lpid);
@@ -156,7 +172,7 @@ impl<'r, E: Extension> Run<'r, E> {
         control.pay(&machine.machine, lpid, self.number);
         let lpcr = self
             .translation
-            .load(&machine.machine, self.generation, partition);
+            .load(&machine.machine, self.generation, partition, 0);
         // SAFETY: a decrementer of the hypervisor's own.
         unsafe { spr::HDEC.write(time::ticks(SLICE)) };
         isync();

@@ -50,7 +50,7 @@ impl Images {
         command
             .args(["build", "--quiet", "--release", "-Zjson-target-spec"])
             .args([
-                "-Zbuild-std=core",
+                "-Zbuild-std=core,alloc",
                 "-Zbuild-std-features=compiler-builtins-mem",
             ])
             .arg("--target")

@@ -1,0 +1,84 @@
+//! RTAS in a guest: a few instructions that make a hypercall of it, and the tokens of its calls.
+//!
+//! A guest calls RTAS by a branch to its entry in 32-bit big-endian real mode, with the address of the argument buffer in
+//! r3 and the base of RTAS in r4 (LoPAR chapter 7). The buffer says which call it is: token, number of arguments, number of
+//! results, and both lists, in words.
+
+/// A hypercall of H_RTAS, which is not LoPAR's: `sc 1` with this in r3 and the address of the buffer in r4.
+const H_RTAS: u16 = 0xf000;
+
+/// RTAS as it stands in a guest's memory, big-endian.
+///
+/// It moves the buffer's address to where the hypercall takes it, loads the call's number in two steps (in one it would
+/// be sign-extended), and returns to the caller when it is done. It uses no register but these two and no memory, so it
+/// may stand anywhere, and needs nothing of r4. That it is called in 32-bit mode is for the hypercall to see.
+pub const BLOB: [u8; 20] = {
+    let words = [
+        0x7c64_1b78_u32,             // mr 4, 3
+        0x3c60_0000,                 // lis 3, 0
+        0x6063_0000 | H_RTAS as u32, // ori 3, 3, H_RTAS
+        0x4400_0022,                 // sc 1
+        0x4e80_0020,                 // blr
+    ];
+    let [
+        [a, b, c, d],
+        [e, f, g, h],
+        [i, j, k, l],
+        [m, n, o, p],
+        [q, r, s, t],
+    ] = [
+        words[0].to_be_bytes(),
+        words[1].to_be_bytes(),
+        words[2].to_be_bytes(),
+        words[3].to_be_bytes(),
+        words[4].to_be_bytes(),
+    ];
+    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t]
+};
+
+/// The calls by their names in the tree, with their tokens (LoPAR 7.3 has the names; tokens are the platform's to choose).
+pub const TOKENS: [(&str, u32); 12] = [
+    ("display-character", token::DISPLAY_CHARACTER),
+    ("power-off", token::POWER_OFF),
+    ("system-reboot", token::SYSTEM_REBOOT),
+    ("query-cpu-stopped-state", token::QUERY_CPU_STOPPED_STATE),
+    ("start-cpu", token::START_CPU),
+    ("stop-self", token::STOP_SELF),
+    ("get-time-of-day", token::GET_TIME_OF_DAY),
+    ("set-time-of-day", token::SET_TIME_OF_DAY),
+    ("ibm,set-xive", token::SET_XIVE),
+    ("ibm,get-xive", token::GET_XIVE),
+    ("ibm,int-off", token::INT_OFF),
+    ("ibm,int-on", token::INT_ON),
+];
+
+/// Tokens of the calls, and the end that one of them brings.
+pub mod token {
+    /// display-character.
+    pub const DISPLAY_CHARACTER: u32 = 0x2001;
+    /// power-off.
+    pub const POWER_OFF: u32 = 0x2003;
+    /// system-reboot.
+    pub const SYSTEM_REBOOT: u32 = 0x2004;
+    /// query-cpu-stopped-state.
+    pub const QUERY_CPU_STOPPED_STATE: u32 = 0x2005;
+    /// start-cpu.
+    pub const START_CPU: u32 = 0x2006;
+    /// stop-self.
+    pub const STOP_SELF: u32 = 0x2007;
+    /// get-time-of-day.
+    pub const GET_TIME_OF_DAY: u32 = 0x2008;
+    /// set-time-of-day.
+    pub const SET_TIME_OF_DAY: u32 = 0x2009;
+    /// ibm,set-xive.
+    pub const SET_XIVE: u32 = 0x200a;
+    /// ibm,get-xive.
+    pub const GET_XIVE: u32 = 0x200b;
+    /// ibm,int-off.
+    pub const INT_OFF: u32 = 0x200c;
+    /// ibm,int-on.
+    pub const INT_ON: u32 = 0x200d;
+
+    /// What a partition has ended with that wants to be started again: "Reboot".
+    pub const REBOOT: u64 = 0x5265_626f_6f74;
+}
