@@ -76,6 +76,18 @@ pub const H_CLEAR_HPT: u64 = 0x358;
 pub const H_RESIZE_HPT_PREPARE: u64 = 0x36c;
 /// H_RESIZE_HPT_COMMIT.
 pub const H_RESIZE_HPT_COMMIT: u64 = 0x370;
+/// H_SET_SPRG0 (LoPAR 14.5.4.3): sets SPRG0 of the calling vCPU.
+pub const H_SET_SPRG0: u64 = 0x24;
+/// H_SET_DABR: a data breakpoint, as processors had it before DAWR.
+pub const H_SET_DABR: u64 = 0x28;
+/// H_SET_XDABR: the same with an extension that says for whom.
+pub const H_SET_XDABR: u64 = 0x134;
+/// H_SET_MODE: endianness and place of interrupts, break and watch points. See [`mode`].
+pub const H_SET_MODE: u64 = 0x31c;
+/// H_REGISTER_PROC_TBL: how the partition translates (ISA 3.0). See [`process_table`].
+pub const H_REGISTER_PROC_TBL: u64 = 0x37c;
+/// H_GET_CPU_CHARACTERISTICS: what is to be done against speculation. r4: characteristics, r5: behaviour.
+pub const H_GET_CPU_CHARACTERISTICS: u64 = 0x1c8;
 /// H_GET_TERM_CHAR.
 pub const H_GET_TERM_CHAR: u64 = 0x54;
 /// H_PUT_TERM_CHAR. H_BUSY: nothing was taken, the partition has written too much lately; call again.
@@ -119,6 +131,47 @@ pub const H_VCPU_START: u64 = 0xf140;
 /// Takes the calling vCPU offline until it is started anew: what the RTAS call stop-self is for.
 pub const H_VCPU_STOP: u64 = 0xf144;
 
+/// Resources of [`H_SET_MODE`], r5, and what r4 may be for them.
+pub mod mode {
+    /// CIABR: r6 is its value.
+    pub const CIABR: u64 = 1;
+    /// DAWR0: r6 is its value, r7 that of DAWRX0.
+    pub const DAWR0: u64 = 2;
+    /// Where interrupts are taken while translation is on: r4 is the value of `LPCR[AIL]`, 0 or 3.
+    pub const INTERRUPT_LOCATION: u64 = 3;
+    /// Whether interrupts are taken little-endian: r4 is 0 or 1.
+    pub const ENDIAN: u64 = 4;
+    /// DAWR1 (ISA 3.1): as DAWR0.
+    pub const DAWR1: u64 = 5;
+}
+
+/// Flags of [`H_REGISTER_PROC_TBL`], r4.
+pub mod process_table {
+    /// The registration changes.
+    pub const MODIFY: u64 = 0x10;
+    /// With `MODIFY`: there is a table; else there is none any more.
+    pub const REGISTER: u64 = 0x08;
+    /// A radix tree translates.
+    pub const RADIX: u64 = 0x04;
+    /// Segments are found in a table.
+    pub const SEGMENT_TABLE: u64 = 0x02;
+    /// The guest invalidates translations itself.
+    pub const GTSE: u64 = 0x01;
+}
+
+/// What [`H_GET_CPU_CHARACTERISTICS`] says of what software has to do, r5.
+pub mod behaviour {
+    /// Security before speed.
+    pub const FAVOUR_SECURITY: u64 = 1 << 63;
+    /// The L1 data cache is to be flushed on the way to less privileged code.
+    pub const L1D_FLUSH: u64 = 1 << 62;
+    /// Checks of bounds need a barrier against speculation.
+    pub const BOUNDS_BARRIER: u64 = 1 << 61;
+}
+
+/// The unit address of a partition's one terminal. Programs that know of no device tree may name it 0.
+pub const VTY: u64 = 0x7100_0000;
+
 /// The calling partition itself, where a call takes an LPID.
 pub const LPAR_SELF: u64 = u64::MAX;
 /// The smallest buffer [`H_HPT_READ`] takes: a header and one entry.
@@ -150,7 +203,11 @@ pub enum Status {
     NoMem = -9,
     Authority = -10,
     Resource = -16,
+    P2 = -55,
+    P3 = -56,
+    P4 = -57,
     TooBig = -64,
+    UnsupportedFlag = -256,
 }
 
 impl Status {
@@ -159,8 +216,8 @@ impl Status {
     pub fn from_raw(raw: u64) -> Option<Self> {
         use Status::{
             Authority, Busy, Closed, Continue, Function, Hardware, LongBusyOrder1Msec,
-            LongBusyOrder100Msec, NoMem, NotAvailable, NotFound, Parameter, Partial, Privilege,
-            PtegFull, Resource, Success, TooBig,
+            LongBusyOrder100Msec, NoMem, NotAvailable, NotFound, P2, P3, P4, Parameter, Partial,
+            Privilege, PtegFull, Resource, Success, TooBig, UnsupportedFlag,
         };
         [
             Success,
@@ -180,7 +237,11 @@ impl Status {
             NoMem,
             Authority,
             Resource,
+            P2,
+            P3,
+            P4,
             TooBig,
+            UnsupportedFlag,
         ]
         .into_iter()
         .find(|status| status.raw() == raw)

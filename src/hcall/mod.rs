@@ -15,6 +15,7 @@ mod clear;
 mod clear_hpt;
 mod console;
 mod enter;
+mod mode;
 mod page_init;
 mod partition;
 mod protect;
@@ -65,7 +66,7 @@ impl Frame {
 pub enum Next {
     /// It goes on. Zero, the quickest to test for.
     Resume = 0,
-    /// It goes on, on another table: the board has the processor walk that one first.
+    /// It goes on, on another table or with another LPCR: the board loads those first.
     Reload,
     /// It gives up the rest of its slice, and goes on when it is prodded, or earlier.
     Cede,
@@ -89,6 +90,15 @@ pub trait Platform {
 
     /// Reports a test case or a verdict.
     fn report(&self, lpid: Lpid, kind: ReportKind, text: &[u8], number: u64);
+
+    /// What is known of the processors' behaviour under speculation, as H_GET_CPU_CHARACTERISTICS gives it:
+    /// characteristics, which name the instructions that help, and behaviour, which says what needs help. Where nothing is
+    /// known no instruction is named and everything needs help: a guest then does with plain instructions what it thinks right
+    /// (Linux displaces the L1 data cache on each return to problem state).
+    fn cpu_characteristics(&self) -> (u64, u64) {
+        use abi::behaviour::{BOUNDS_BARRIER, FAVOUR_SECURITY, L1D_FLUSH};
+        (0, FAVOUR_SECURITY | L1D_FLUSH | BOUNDS_BARRIER)
+    }
 
     /// A call that only this board has; none: H_FUNCTION.
     fn extra(&self, lpid: Lpid, frame: &mut Frame) -> Option<Status> {
@@ -336,6 +346,12 @@ fn other<M: Machine, P: Platform>(
         abi::H_PUT_TERM_CHAR => console::put(&call, platform),
         abi::H_GET_TERM_CHAR => console::get(&mut call, platform),
         abi::H_CEDE => return (Status::Success, Next::Cede),
+        abi::H_SET_MODE => return mode::set_mode(&call),
+        abi::H_REGISTER_PROC_TBL => mode::register_process_table(&call),
+        abi::H_GET_CPU_CHARACTERISTICS => mode::characteristics(&mut call, platform),
+        abi::H_SET_SPRG0 => mode::set_sprg0(&call),
+        abi::H_SET_DABR => mode::set_dabr(&call),
+        abi::H_SET_XDABR => mode::set_xdabr(&call),
         abi::H_CONFER => return vcpu::confer(&call),
         abi::H_PROD => vcpu::prod(&call),
         abi::H_VCPU_START => vcpu::start(&call),

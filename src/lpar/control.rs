@@ -227,6 +227,11 @@ impl Control {
         }
     }
 
+    /// Has the vCPUs but this one leave guest state soon, if they are in it.
+    pub fn kick_others<M: Machine>(&self, machine: &M, vcpu: Option<usize>) {
+        kick(machine, self.inside_but(vcpu));
+    }
+
     /// Whether the partition has such a vCPU.
     #[must_use]
     pub fn has(&self, vcpu: usize) -> bool {

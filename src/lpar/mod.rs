@@ -3,6 +3,7 @@
 //! [`System`] has all partitions of the machine; [`partition::Partition`] one of them, from the
 //! [`partition::Description`] that a board reads from its manifest. [`control`] is the state machine that
 //! keeps runs and writes of a partition apart; [`resize`] replaces a partition's table by one of another order;
+//! [`papr`] is what PAPR keeps beside;
 //! [`vrma`] makes the entries that translate guest real mode;
 //! [`fault`] answers storage interrupts; [`schedule`] chooses whose turn it is; [`vcpu`] is what is kept of a
 //! guest's processor, [`vcpus`] where it is.
@@ -10,6 +11,7 @@
 mod clear;
 pub mod control;
 pub mod fault;
+pub mod papr;
 pub mod partition;
 pub mod resize;
 pub mod schedule;

@@ -1,0 +1,47 @@
+//! What PAPR keeps of a partition and its vCPUs beside their registers.
+//!
+//! [`Papr`] is a part of each [`Partition`]. Any vCPU may change what is kept of another one, on another CPU: so all
+//! of it is behind atomics, or behind a lock that is held for a few loads and stores. It begins anew with each start of the
+//! partition, and what is a vCPU's also when that vCPU stops itself; but what others prepare for a vCPU that is offline
+//! is there when it starts.
+//!
+//! What a board asks and tells is here, too, as methods of [`Partition`].
+
+use super::partition::Partition;
+use super::vcpu::lpcr;
+use crate::sync::{AtomicU64, Ordering};
+
+/// What PAPR keeps of a partition.
+#[derive(Debug)]
+pub struct Papr {
+    /// The fields of the LPCR that are the partition's choice.
+    lpcr: AtomicU64,
+}
+
+impl Papr {
+    pub(super) fn new() -> Self {
+        Self {
+            lpcr: AtomicU64::new(0),
+        }
+    }
+
+    /// Begins anew: the partition starts.
+    pub(super) fn reset(&self) {
+        self.lpcr.store(0, Ordering::Relaxed);
+    }
+
+    /// Sets a field of the LPCR.
+    pub(crate) fn set_lpcr(&self, field: u64, value: u64) {
+        self.lpcr.fetch_and(!field, Ordering::Relaxed);
+        self.lpcr.fetch_or(value & field, Ordering::Relaxed);
+    }
+}
+
+impl Partition<'_> {
+    /// LPCR\[ILE\] and LPCR\[AIL\] as the partition wants them: to be loaded before each turn of a vCPU, and after
+    /// [`crate::hcall::Next::Reload`].
+    #[must_use]
+    pub fn lpcr(&self) -> u64 {
+        self.papr().lpcr.load(Ordering::Relaxed) & (lpcr::ILE | lpcr::AIL)
+    }
+}
