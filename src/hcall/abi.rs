@@ -169,8 +169,54 @@ pub mod behaviour {
     pub const BOUNDS_BARRIER: u64 = 1 << 61;
 }
 
+/// H_RTAS: r4 is the guest real address of an argument buffer, 4-byte aligned. See [`rtas`].
+pub const H_RTAS: u64 = 0xf000;
+
 /// The unit address of a partition's one terminal. Programs that know of no device tree may name it 0.
 pub const VTY: u64 = 0x7100_0000;
+
+/// RTAS (LoPAR chapter 7): its calls, which a partition's device tree names, and what they answer.
+///
+/// The argument buffer is of big-endian words, whatever the caller's endianness: the token, how many arguments there are and
+/// how many results, the arguments, the results. The first result is the status.
+pub mod rtas {
+    /// Words of arguments and results together that a call may have.
+    pub const MAX_WORDS: u32 = 16;
+
+    /// Writes a character to the terminal: its code.
+    pub const DISPLAY_CHARACTER: u32 = 0x2001;
+    /// Ends the partition: two words about what may switch it on again.
+    pub const POWER_OFF: u32 = 0x2003;
+    /// Starts the partition anew.
+    pub const SYSTEM_REBOOT: u32 = 0x2004;
+    /// Whether a vCPU is stopped: its number. Results: [`CPU_STOPPED`] or [`CPU_RUNNING`].
+    pub const QUERY_CPU_STOPPED_STATE: u32 = 0x2005;
+    /// Starts a vCPU: its number, the address of its first instruction, r3 there.
+    pub const START_CPU: u32 = 0x2006;
+    /// Takes the calling vCPU offline. Does not return.
+    pub const STOP_SELF: u32 = 0x2007;
+    /// Results: year, month, day, hour, minute, second, nanosecond.
+    pub const GET_TIME_OF_DAY: u32 = 0x2008;
+    /// The same as arguments.
+    pub const SET_TIME_OF_DAY: u32 = 0x2009;
+
+    /// Status: it is done.
+    pub const SUCCESS: i32 = 0;
+    /// Status: it cannot be done.
+    pub const HARDWARE_ERROR: i32 = -1;
+    /// Status: not now, call again.
+    pub const BUSY: i32 = -2;
+    /// Status: there is no such call, or not with such arguments.
+    pub const PARAMETER_ERROR: i32 = -3;
+
+    /// A vCPU is stopped.
+    pub const CPU_STOPPED: u32 = 0;
+    /// A vCPU runs.
+    pub const CPU_RUNNING: u32 = 2;
+
+    /// What a partition has ended with that wants to be started anew: "Reboot".
+    pub const REBOOT: u64 = 0x5265_626f_6f74;
+}
 
 /// The calling partition itself, where a call takes an LPID.
 pub const LPAR_SELF: u64 = u64::MAX;

@@ -23,8 +23,11 @@ mod proxy;
 mod read;
 mod remove;
 mod resize;
+mod rtas;
 mod stream;
 mod vcpu;
+
+use core::time::Duration;
 
 use abi::{ReportKind, Status};
 
@@ -90,6 +93,11 @@ pub trait Platform {
 
     /// Reports a test case or a verdict.
     fn report(&self, lpid: Lpid, kind: ReportKind, text: &[u8], number: u64);
+
+    /// The time of day of the machine, since the beginning of 1970; none: there is no clock.
+    fn time_of_day(&self) -> Option<Duration> {
+        None
+    }
 
     /// What is known of the processors' behaviour under speculation, as H_GET_CPU_CHARACTERISTICS gives it:
     /// characteristics, which name the instructions that help, and behaviour, which says what needs help. Where nothing is
@@ -346,6 +354,7 @@ fn other<M: Machine, P: Platform>(
         abi::H_PUT_TERM_CHAR => console::put(&call, platform),
         abi::H_GET_TERM_CHAR => console::get(&mut call, platform),
         abi::H_CEDE => return (Status::Success, Next::Cede),
+        abi::H_RTAS => return rtas::rtas(&call, platform),
         abi::H_SET_MODE => return mode::set_mode(&call),
         abi::H_REGISTER_PROC_TBL => mode::register_process_table(&call),
         abi::H_GET_CPU_CHARACTERISTICS => mode::characteristics(&mut call, platform),

@@ -232,6 +232,14 @@ impl Control {
         kick(machine, self.inside_but(vcpu));
     }
 
+    /// Whether a vCPU is offline; none: the partition has no such vCPU.
+    #[must_use]
+    pub fn is_offline(&self, vcpu: usize) -> Option<bool> {
+        let inner = self.inner.lock();
+        let known = inner.vcpus.has(vcpu);
+        known.then(|| inner.vcpus.readiness(vcpu) == Readiness::Out)
+    }
+
     /// Whether the partition has such a vCPU.
     #[must_use]
     pub fn has(&self, vcpu: usize) -> bool {

@@ -16,18 +16,32 @@ use crate::sync::{AtomicU64, Ordering};
 pub struct Papr {
     /// The fields of the LPCR that are the partition's choice.
     lpcr: AtomicU64,
+    /// Seconds that its clock is ahead of the machine's, modulo 2^64. As a clock with a battery it goes on when the
+    /// partition does not.
+    clock: AtomicU64,
 }
 
 impl Papr {
     pub(super) fn new() -> Self {
         Self {
             lpcr: AtomicU64::new(0),
+            clock: AtomicU64::new(0),
         }
     }
 
     /// Begins anew: the partition starts.
     pub(super) fn reset(&self) {
         self.lpcr.store(0, Ordering::Relaxed);
+    }
+
+    /// Seconds that the partition's clock is ahead of the machine's, modulo 2^64.
+    pub(crate) fn clock(&self) -> u64 {
+        self.clock.load(Ordering::Relaxed)
+    }
+
+    /// Sets them.
+    pub(crate) fn set_clock(&self, ahead: u64) {
+        self.clock.store(ahead, Ordering::Relaxed);
     }
 
     /// Sets a field of the LPCR.

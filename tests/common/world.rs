@@ -48,6 +48,10 @@ impl Platform for Board {
         count
     }
 
+    fn time_of_day(&self) -> Option<Duration> {
+        *self.clock.lock().unwrap()
+    }
+
     fn report(&self, _lpid: Lpid, kind: ReportKind, text: &[u8], number: u64) {
         self.reports
             .lock()

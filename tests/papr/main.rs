@@ -13,6 +13,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod modes;
+mod rtas;
 
 use common::world::{CLIENT, Store, World};
 use realhpt::hcall::abi::Status;
