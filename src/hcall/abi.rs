@@ -169,11 +169,25 @@ pub mod behaviour {
     pub const BOUNDS_BARRIER: u64 = 1 << 61;
 }
 
+/// H_EOI (LoPAR 14.5.4.4): ends the interrupt that r4, the XIRR of H_XIRR, names.
+pub const H_EOI: u64 = 0x64;
+/// H_CPPR: interrupts that are less favoured than r4 wait.
+pub const H_CPPR: u64 = 0x68;
+/// H_IPI: asks for an interprocessor interrupt of server r4 with priority r5.
+pub const H_IPI: u64 = 0x6c;
+/// H_IPOLL: XIRR and MFRR of server r4, in r4 and r5.
+pub const H_IPOLL: u64 = 0x70;
+/// H_XIRR: accepts an interrupt. r4: the CPPR that was, and the source.
+pub const H_XIRR: u64 = 0x74;
+/// H_XIRR_X: the same; r5: the time base.
+pub const H_XIRR_X: u64 = 0x2fc;
 /// H_RTAS: r4 is the guest real address of an argument buffer, 4-byte aligned. See [`rtas`].
 pub const H_RTAS: u64 = 0xf000;
 
 /// The unit address of a partition's one terminal. Programs that know of no device tree may name it 0.
 pub const VTY: u64 = 0x7100_0000;
+/// The number of its interrupt.
+pub const VTY_INTERRUPT: u32 = 0x1001;
 
 /// RTAS (LoPAR chapter 7): its calls, which a partition's device tree names, and what they answer.
 ///
@@ -199,6 +213,14 @@ pub mod rtas {
     pub const GET_TIME_OF_DAY: u32 = 0x2008;
     /// The same as arguments.
     pub const SET_TIME_OF_DAY: u32 = 0x2009;
+    /// Routes an interrupt: its number, a server, a priority.
+    pub const SET_XIVE: u32 = 0x200a;
+    /// Where an interrupt goes: its number. Results: server, priority.
+    pub const GET_XIVE: u32 = 0x200b;
+    /// Switches an interrupt off: its number.
+    pub const INT_OFF: u32 = 0x200c;
+    /// Switches it on again, with the priority that it had.
+    pub const INT_ON: u32 = 0x200d;
 
     /// Status: it is done.
     pub const SUCCESS: i32 = 0;

@@ -3,7 +3,7 @@
 //! A partition has one terminal, with the unit address that its device tree names; 0 is the same, for programs that
 //! look into none.
 
-use super::abi::{Privileges, ReportKind, Status, VTY};
+use super::abi::{Privileges, ReportKind, Status, VTY, VTY_INTERRUPT};
 use super::{Call, Next, Platform};
 use crate::addr::GuestReal;
 use crate::arch::Machine;
@@ -43,8 +43,15 @@ pub(super) fn get<M: Machine, P: Platform>(call: &mut Call<'_, '_, M>, platform:
     if !is_terminal(call.argument(0)) {
         return Status::Parameter;
     }
+    let sources = call.caller.papr().xics();
     let mut bytes = [0; 16];
+    // Input that comes after the interrupt is taken back raises it anew, so that none is forgotten.
+    let _ = sources.raise(VTY_INTERRUPT, false);
     let count = platform.console_read(call.caller.description().lpid, &mut bytes);
+    if count == bytes.len() {
+        // There may be more.
+        call.caller.terminal_has_input(&call.system.machine);
+    }
     let (low, high) = bytes.split_at(8);
     let dword = |bytes: &[u8]| {
         bytes

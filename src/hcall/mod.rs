@@ -26,6 +26,7 @@ mod resize;
 mod rtas;
 mod stream;
 mod vcpu;
+mod xics;
 
 use core::time::Duration;
 
@@ -71,6 +72,9 @@ pub enum Next {
     Resume = 0,
     /// It goes on, on another table or with another LPCR: the board loads those first.
     Reload,
+    /// It goes on, and an external interrupt waits for it: the board asks [`Partition::external_pending`] as before each
+    /// entry.
+    Interrupt,
     /// It gives up the rest of its slice, and goes on when it is prodded, or earlier.
     Cede,
     /// It gives up the rest of its slice.
@@ -353,7 +357,13 @@ fn other<M: Machine, P: Platform>(
         abi::H_LPAR_HCALL => proxy::hcall(&call),
         abi::H_PUT_TERM_CHAR => console::put(&call, platform),
         abi::H_GET_TERM_CHAR => console::get(&mut call, platform),
-        abi::H_CEDE => return (Status::Success, Next::Cede),
+        abi::H_CEDE => return vcpu::cede(&call),
+        abi::H_XIRR => xics::accept(&mut call, false),
+        abi::H_XIRR_X => xics::accept(&mut call, true),
+        abi::H_CPPR => return xics::set_cppr(&call),
+        abi::H_EOI => return xics::end(&call),
+        abi::H_IPI => return xics::ipi(&call),
+        abi::H_IPOLL => xics::poll(&mut call),
         abi::H_RTAS => return rtas::rtas(&call, platform),
         abi::H_SET_MODE => return mode::set_mode(&call),
         abi::H_REGISTER_PROC_TBL => mode::register_process_table(&call),

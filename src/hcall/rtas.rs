@@ -12,14 +12,15 @@ use core::time::Duration;
 
 use super::abi::Status;
 use super::abi::rtas::{
-    BUSY, CPU_RUNNING, CPU_STOPPED, DISPLAY_CHARACTER, GET_TIME_OF_DAY, HARDWARE_ERROR, MAX_WORDS,
-    PARAMETER_ERROR, POWER_OFF, QUERY_CPU_STOPPED_STATE, REBOOT, SET_TIME_OF_DAY, START_CPU,
-    STOP_SELF, SUCCESS, SYSTEM_REBOOT,
+    BUSY, CPU_RUNNING, CPU_STOPPED, DISPLAY_CHARACTER, GET_TIME_OF_DAY, GET_XIVE, HARDWARE_ERROR,
+    INT_OFF, INT_ON, MAX_WORDS, PARAMETER_ERROR, POWER_OFF, QUERY_CPU_STOPPED_STATE, REBOOT,
+    SET_TIME_OF_DAY, SET_XIVE, START_CPU, STOP_SELF, SUCCESS, SYSTEM_REBOOT,
 };
-use super::{Call, Next, Platform};
+use super::{Call, Next, Platform, xics};
 use crate::addr::GuestReal;
 use crate::arch::Machine;
 use crate::lpar::control::Start;
+use crate::lpar::xics::Set;
 use crate::memory::GuestWords;
 use crate::table::bitmap::index;
 
@@ -105,6 +106,9 @@ const fn shape(token: u32) -> Option<(u32, u32)> {
         QUERY_CPU_STOPPED_STATE => (1, 2),
         START_CPU => (3, 1),
         GET_TIME_OF_DAY => (0, 8),
+        SET_XIVE => (3, 1),
+        GET_XIVE => (1, 3),
+        INT_OFF | INT_ON => (1, 1),
         SET_TIME_OF_DAY => (7, 1),
         _ => return None,
     })
@@ -161,8 +165,29 @@ fn carry_out<M: Machine, P: Platform>(
                 .set_clock(wanted.wrapping_sub(now.as_secs()));
             DONE
         }
+        SET_XIVE => {
+            let priority = u8::try_from(third).map_err(|_| PARAMETER_ERROR)?;
+            let sources = call.caller.papr().xics();
+            changed(call, sources.route(first, number(second), priority))
+        }
+        GET_XIVE => {
+            let routed = call.caller.papr().xics().routed(first);
+            let (server, priority) = routed.ok_or(PARAMETER_ERROR)?;
+            let server = u32::try_from(server).unwrap_or(0);
+            Ok(([server, priority.into(), 0, 0, 0, 0, 0], Next::Resume))
+        }
+        INT_OFF | INT_ON => {
+            let sources = call.caller.papr().xics();
+            changed(call, sources.switch(first, token == INT_ON))
+        }
         _ => Err(PARAMETER_ERROR),
     }
+}
+
+/// What comes of a change of an interrupt's source; none: there is no such source, or no such server.
+fn changed<M: Machine>(call: &Call<'_, '_, M>, risen: Option<Set>) -> Answer {
+    let next = xics::signal(call, risen.ok_or(PARAMETER_ERROR)?);
+    Ok(([0; RESULTS], next))
 }
 
 /// The number of a vCPU.

@@ -227,6 +227,18 @@ impl Control {
         }
     }
 
+    /// Wakes a vCPU that ceded, or will, and has it leave guest state soon, if it is in it: there is something that it has to
+    /// be told.
+    pub fn wake<M: Machine>(&self, machine: &M, vcpu: usize) {
+        let mut inner = self.inner.lock();
+        let _ = inner.vcpus.prod(vcpu);
+        let cpu = inner.vcpus.cpu(vcpu);
+        drop(inner);
+        if let Some(cpu) = cpu {
+            machine.kick(cpu);
+        }
+    }
+
     /// Has the vCPUs but this one leave guest state soon, if they are in it.
     pub fn kick_others<M: Machine>(&self, machine: &M, vcpu: Option<usize>) {
         kick(machine, self.inside_but(vcpu));

@@ -3,7 +3,7 @@
 //! [`System`] has all partitions of the machine; [`partition::Partition`] one of them, from the
 //! [`partition::Description`] that a board reads from its manifest. [`control`] is the state machine that
 //! keeps runs and writes of a partition apart; [`resize`] replaces a partition's table by one of another order;
-//! [`papr`] is what PAPR keeps beside;
+//! [`papr`] is what PAPR keeps beside, interrupt controllers (`xics`) among it;
 //! [`vrma`] makes the entries that translate guest real mode;
 //! [`fault`] answers storage interrupts; [`schedule`] chooses whose turn it is; [`vcpu`] is what is kept of a
 //! guest's processor, [`vcpus`] where it is.
@@ -18,6 +18,7 @@ pub mod schedule;
 pub mod vcpu;
 pub mod vcpus;
 pub mod vrma;
+pub(crate) mod xics;
 
 pub use partition::{Description, Partition};
 pub use vcpus::MAX_VCPUS;
@@ -88,6 +89,10 @@ impl<'m, M: Machine> System<'m, M> {
     /// Takes a vCPU back from its CPU, which has saved all of its state. The last one of a partition that has halted
     /// closes what another one may have opened after the halt.
     pub fn leave(&self, partition: &Partition<'_>, vcpu: usize, left: Left) {
+        if left == Left::Stopped {
+            let risen = partition.papr().reset_vcpu(vcpu);
+            partition.signal(&self.machine, risen);
+        }
         partition.control().leave(vcpu, left);
         if partition.state() == State::Halted {
             self.close_streams_of(partition.description().lpid);

@@ -9,6 +9,7 @@
 
 use super::partition::Partition;
 use super::vcpu::lpcr;
+use super::xics::{Set, Xics};
 use crate::sync::{AtomicU64, Ordering};
 
 /// What PAPR keeps of a partition.
@@ -19,19 +20,34 @@ pub struct Papr {
     /// Seconds that its clock is ahead of the machine's, modulo 2^64. As a clock with a battery it goes on when the
     /// partition does not.
     clock: AtomicU64,
+    xics: Xics,
 }
 
 impl Papr {
-    pub(super) fn new() -> Self {
+    /// Of a partition with so many vCPUs.
+    pub(super) fn new(vcpus: usize) -> Self {
         Self {
             lpcr: AtomicU64::new(0),
             clock: AtomicU64::new(0),
+            xics: Xics::new(vcpus),
         }
     }
 
     /// Begins anew: the partition starts.
     pub(super) fn reset(&self) {
         self.lpcr.store(0, Ordering::Relaxed);
+        self.xics.reset();
+    }
+
+    /// Begins anew for a vCPU, which stops itself.
+    /// The vCPUs that an interrupt waits for by that.
+    pub(super) fn reset_vcpu(&self, vcpu: usize) -> Set {
+        self.xics.reset_vcpu(vcpu)
+    }
+
+    /// Its interrupt controllers.
+    pub(crate) const fn xics(&self) -> &Xics {
+        &self.xics
     }
 
     /// Seconds that the partition's clock is ahead of the machine's, modulo 2^64.

@@ -88,7 +88,7 @@ impl<'m> Partition<'m> {
             control: Control::new(description.vcpus),
             resize: Resize::new(),
             clearing: Mutex::new(0),
-            papr: Papr::new(),
+            papr: Papr::new(description.vcpus),
             description,
         }
     }
