@@ -169,6 +169,8 @@ pub mod behaviour {
     pub const BOUNDS_BARRIER: u64 = 1 << 61;
 }
 
+/// H_REGISTER_VPA: what is shared with the hypervisor in memory. See [`vpa`].
+pub const H_REGISTER_VPA: u64 = 0xdc;
 /// H_EOI (LoPAR 14.5.4.4): ends the interrupt that r4, the XIRR of H_XIRR, names.
 pub const H_EOI: u64 = 0x64;
 /// H_CPPR: interrupts that are less favoured than r4 wait.
@@ -188,6 +190,22 @@ pub const H_RTAS: u64 = 0xf000;
 pub const VTY: u64 = 0x7100_0000;
 /// The number of its interrupt.
 pub const VTY_INTERRUPT: u32 = 0x1001;
+
+/// What [`H_REGISTER_VPA`] does, r4. r5: the vCPU; r6: the address of the area, for those that register one.
+pub mod vpa {
+    /// Registers the virtual processor area.
+    pub const REGISTER: u64 = 1 << 45;
+    /// Registers the dispatch trace log.
+    pub const REGISTER_LOG: u64 = 2 << 45;
+    /// Registers the SLB shadow buffer.
+    pub const REGISTER_SHADOW: u64 = 3 << 45;
+    /// The virtual processor area is not used any more.
+    pub const DEREGISTER: u64 = 5 << 45;
+    /// The dispatch trace log is not used any more.
+    pub const DEREGISTER_LOG: u64 = 6 << 45;
+    /// The SLB shadow buffer is not used any more.
+    pub const DEREGISTER_SHADOW: u64 = 7 << 45;
+}
 
 /// RTAS (LoPAR chapter 7): its calls, which a partition's device tree names, and what they answer.
 ///

@@ -26,6 +26,7 @@ mod resize;
 mod rtas;
 mod stream;
 mod vcpu;
+mod vpa;
 mod xics;
 
 use core::time::Duration;
@@ -358,6 +359,7 @@ fn other<M: Machine, P: Platform>(
         abi::H_PUT_TERM_CHAR => console::put(&call, platform),
         abi::H_GET_TERM_CHAR => console::get(&mut call, platform),
         abi::H_CEDE => return vcpu::cede(&call),
+        abi::H_REGISTER_VPA => vpa::register(&call),
         abi::H_XIRR => xics::accept(&mut call, false),
         abi::H_XIRR_X => xics::accept(&mut call, true),
         abi::H_CPPR => return xics::set_cppr(&call),

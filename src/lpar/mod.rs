@@ -3,7 +3,7 @@
 //! [`System`] has all partitions of the machine; [`partition::Partition`] one of them, from the
 //! [`partition::Description`] that a board reads from its manifest. [`control`] is the state machine that
 //! keeps runs and writes of a partition apart; [`resize`] replaces a partition's table by one of another order;
-//! [`papr`] is what PAPR keeps beside, interrupt controllers (`xics`) among it;
+//! [`papr`] is what PAPR keeps beside, interrupt controllers (`xics`) and what is shared in memory (`vpa`) among it;
 //! [`vrma`] makes the entries that translate guest real mode;
 //! [`fault`] answers storage interrupts; [`schedule`] chooses whose turn it is; [`vcpu`] is what is kept of a
 //! guest's processor, [`vcpus`] where it is.
@@ -17,6 +17,7 @@ pub mod resize;
 pub mod schedule;
 pub mod vcpu;
 pub mod vcpus;
+pub(crate) mod vpa;
 pub mod vrma;
 pub(crate) mod xics;
 
@@ -89,6 +90,7 @@ impl<'m, M: Machine> System<'m, M> {
     /// Takes a vCPU back from its CPU, which has saved all of its state. The last one of a partition that has halted
     /// closes what another one may have opened after the halt.
     pub fn leave(&self, partition: &Partition<'_>, vcpu: usize, left: Left) {
+        partition.vcpu_left(&self.machine, vcpu, left);
         if left == Left::Stopped {
             let risen = partition.papr().reset_vcpu(vcpu);
             partition.signal(&self.machine, risen);

@@ -9,8 +9,10 @@
 
 use super::partition::Partition;
 use super::vcpu::lpcr;
+use super::vcpus::MAX_VCPUS;
+use super::vpa::Areas;
 use super::xics::{Set, Xics};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// What PAPR keeps of a partition.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub struct Papr {
     /// partition does not.
     clock: AtomicU64,
     xics: Xics,
+    /// What each vCPU shares in memory.
+    areas: [Mutex<Areas>; MAX_VCPUS],
 }
 
 impl Papr {
@@ -30,6 +34,7 @@ impl Papr {
             lpcr: AtomicU64::new(0),
             clock: AtomicU64::new(0),
             xics: Xics::new(vcpus),
+            areas: core::array::from_fn(|_| Mutex::new(Areas::new())),
         }
     }
 
@@ -37,12 +42,31 @@ impl Papr {
     pub(super) fn reset(&self) {
         self.lpcr.store(0, Ordering::Relaxed);
         self.xics.reset();
+        for areas in &self.areas {
+            *areas.lock() = Areas::new();
+        }
     }
 
     /// Begins anew for a vCPU, which stops itself.
     /// The vCPUs that an interrupt waits for by that.
     pub(super) fn reset_vcpu(&self, vcpu: usize) -> Set {
+        let _ = self.with_areas(vcpu, |areas| *areas = Areas::new());
         self.xics.reset_vcpu(vcpu)
+    }
+
+    /// Does something with what a vCPU shares in memory, if there can be such a vCPU.
+    pub(crate) fn with_areas<R>(
+        &self,
+        vcpu: usize,
+        act: impl FnOnce(&mut Areas) -> R,
+    ) -> Option<R> {
+        let mut areas = self.areas.get(vcpu)?.lock();
+        Some(act(&mut areas))
+    }
+
+    /// The yield count of a vCPU that has a VPA.
+    pub(crate) fn yield_count(&self, vcpu: usize) -> Option<u32> {
+        self.with_areas(vcpu, |areas| areas.yield_count())?
     }
 
     /// Its interrupt controllers.

@@ -14,6 +14,7 @@
 mod common;
 mod modes;
 mod rtas;
+mod vpa;
 mod xics;
 
 use common::world::{CLIENT, Store, World};
