@@ -235,6 +235,31 @@ impl Control {
         }
     }
 
+    /// Wakes a vCPU that ceded, or will, and has it leave guest state soon, if it is in it: there is something that it has to
+    /// be told.
+    pub fn wake<M: Machine>(&self, machine: &M, vcpu: usize) {
+        let mut inner = self.inner.lock();
+        let _ = inner.vcpus.prod(vcpu);
+        let cpu = inner.vcpus.cpu(vcpu);
+        drop(inner);
+        if let Some(cpu) = cpu {
+            machine.kick(cpu);
+        }
+    }
+
+    /// Has the vCPUs but this one leave guest state soon, if they are in it.
+    pub fn kick_others<M: Machine>(&self, machine: &M, vcpu: Option<usize>) {
+        kick(machine, self.inside_but(vcpu));
+    }
+
+    /// Whether a vCPU is offline; none: the partition has no such vCPU.
+    #[must_use]
+    pub fn is_offline(&self, vcpu: usize) -> Option<bool> {
+        let inner = self.inner.lock();
+        let known = inner.vcpus.has(vcpu);
+        known.then(|| inner.vcpus.readiness(vcpu) == Readiness::Out)
+    }
+
     /// Whether the partition has such a vCPU.
     #[must_use]
     pub fn has(&self, vcpu: usize) -> bool {

@@ -3,6 +3,7 @@
 //! [`System`] has all partitions of the machine; [`partition::Partition`] one of them, from the
 //! [`partition::Description`] that a board reads from its manifest. [`control`] is the state machine that
 //! keeps runs and writes of a partition apart; [`resize`] replaces a partition's table by one of another order;
+//! [`papr`] is what PAPR keeps beside, interrupt controllers (`xics`) and what is shared in memory (`vpa`) among it;
 //! [`vrma`] makes the entries that translate guest real mode;
 //! [`fault`] answers storage interrupts; [`schedule`] chooses whose turn it is; [`vcpu`] is what is kept of a
 //! guest's processor, [`vcpus`] where it is.
@@ -10,12 +11,15 @@
 mod clear;
 pub mod control;
 pub mod fault;
+pub mod papr;
 pub mod partition;
 pub mod resize;
 pub mod schedule;
 pub mod vcpu;
 pub mod vcpus;
+pub(crate) mod vpa;
 pub mod vrma;
+pub(crate) mod xics;
 
 pub use partition::{Description, Partition};
 pub use vcpus::MAX_VCPUS;
@@ -86,6 +90,11 @@ impl<'m, M: Machine> System<'m, M> {
     /// closes what another one may have opened after the halt, and does so before it is out: whoever sees the partition
     /// halted finds none of its streams open.
     pub fn leave(&self, partition: &Partition<'_>, vcpu: usize, left: Left) {
+        partition.vcpu_left(&self.machine, vcpu, left);
+        if left == Left::Stopped {
+            let risen = partition.papr().reset_vcpu(vcpu);
+            partition.signal(&self.machine, risen);
+        }
         if partition.control().is_ending() {
             self.close_streams_of(partition.description().lpid);
         }

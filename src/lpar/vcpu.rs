@@ -49,6 +49,8 @@ pub mod lpcr {
     pub const ILE: u64 = 1 << 25;
     /// Where interrupts are taken when relocation is on, two bits.
     pub const AIL_SHIFT: u32 = 23;
+    /// The whole field.
+    pub const AIL: u64 = 3 << AIL_SHIFT;
 }
 
 /// Interrupt vectors that the hypervisor delivers to guests.

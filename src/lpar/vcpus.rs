@@ -164,6 +164,14 @@ impl Vcpus {
         vcpu < self.count
     }
 
+    /// The CPU that a vCPU is on.
+    pub(super) fn cpu(&self, vcpu: usize) -> Option<usize> {
+        match self.all.get(vcpu)?.place {
+            Place::On(cpu) => Some(cpu),
+            _ => None,
+        }
+    }
+
     /// The CPUs that vCPUs are on, but for this one's.
     pub(super) fn inside_but(&self, but: Option<usize>) -> u64 {
         let others = self

@@ -91,6 +91,8 @@ pub fn handle(
         answer::POWER_OFF => return Outcome::PowerOff,
         // The next turn begins with loading its translation.
         answer::RELOAD => return Outcome::Leave(Left::Preempted),
+        // What waits for it is looked for before the next entry.
+        answer::INTERRUPT => {}
         // A kick: the CPU has to look around, and does so between slices.
         vector::HDEC | vector::DOORBELL => return Outcome::Leave(Left::Preempted),
         vector::EXTERNAL if external::take(generation, cpu.number()) => {
