@@ -10,6 +10,7 @@ use realhpt::hcall::{Frame, Platform};
 use realhpt::lpar::{MAX_PARTITIONS, System};
 use realhpt::sync::Mutex;
 
+use crate::uart::Uart;
 use crate::{opal, time};
 
 /// All partitions on this machine.
@@ -59,14 +60,34 @@ impl Terminal {
     }
 }
 
+/// The machine's console, which is one partition's terminal.
+#[derive(Debug)]
+pub struct Console {
+    lpid: Lpid,
+    /// The port that output goes to as it is, for the calls of several CPUs in turn; none: it goes to the firmware's
+    /// console, and by lines to the log.
+    port: Option<Mutex<Uart>>,
+}
+
+impl Console {
+    /// The console of partition `lpid`: with a port for output that somebody reads as it comes, without for what is
+    /// also to be found in the log.
+    #[must_use]
+    pub fn new(lpid: Lpid, port: Option<Uart>) -> Self {
+        Self {
+            lpid,
+            port: port.map(Mutex::new),
+        }
+    }
+}
+
 /// The board.
 #[derive(Debug)]
 pub struct Board<E> {
     /// The partitions.
     pub machine: Machine,
     extension: E,
-    /// Whose terminal is the machine's console.
-    console: Option<Lpid>,
+    console: Option<Console>,
     terminals: [Mutex<Terminal>; MAX_PARTITIONS],
     planned: AtomicU64,
     passed: AtomicU64,
@@ -75,7 +96,7 @@ pub struct Board<E> {
 
 impl<E: Extension> Board<E> {
     /// The board of these partitions.
-    pub fn new(machine: Machine, extension: E, console: Option<Lpid>) -> Self {
+    pub fn new(machine: Machine, extension: E, console: Option<Console>) -> Self {
         Self {
             machine,
             extension,
@@ -112,6 +133,11 @@ impl<E: Extension> Board<E> {
             self.passed.load(Ordering::Relaxed),
             self.failed.load(Ordering::Relaxed)
         );
+    }
+
+    /// The console, if it is this partition's.
+    fn console_of(&self, lpid: Lpid) -> Option<&Console> {
+        self.console.as_ref().filter(|console| console.lpid == lpid)
     }
 
     fn name(&self, lpid: Lpid) -> &str {
@@ -157,15 +183,20 @@ impl<E: Extension> Board<E> {
 
 impl<E: Extension> Platform for Board<E> {
     fn console_write(&self, lpid: Lpid, bytes: &[u8]) -> bool {
+        let console = self.console_of(lpid);
+        if let Some(port) = console.and_then(|console| console.port.as_ref()) {
+            // What a hypercall brings fits in the FIFO; if that is not empty yet, the guest tries again.
+            return port.lock().offer(bytes);
+        }
         let taken = self.log(lpid, bytes);
-        if taken && self.console == Some(lpid) {
+        if taken && console.is_some() {
             opal::console_write(bytes);
         }
         taken
     }
 
     fn console_read(&self, lpid: Lpid, bytes: &mut [u8; 16]) -> usize {
-        if self.console == Some(lpid) {
+        if self.console_of(lpid).is_some() {
             opal::console_read(bytes)
         } else {
             0

@@ -172,7 +172,7 @@ impl<'r, E: Extension> Run<'r, E> {
         control.pay(&machine.machine, lpid, self.number);
         let lpcr = self
             .translation
-            .load(&machine.machine, self.generation, partition, 0);
+            .load(&machine.machine, self.generation, partition, partition.lpcr());
         // SAFETY: a decrementer of the hypervisor's own.
         unsafe { spr::HDEC.write(time::ticks(SLICE)) };
         isync();

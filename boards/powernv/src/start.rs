@@ -1,11 +1,10 @@
 //! From skiboot's handover to the first partition.
 
 use dtoolkit::fdt::Fdt;
-use realhpt::addr::Lpid;
 use realhpt::arch::MAX_CPUS;
 use realhpt::arch::powerpc64::{enable_machine_check, spr};
 
-use crate::board::{Board, Extension};
+use crate::board::{Board, Console, Extension};
 use crate::boot::Handover;
 use crate::cpu::Cpu;
 use crate::guests::{self, Guests};
@@ -14,6 +13,7 @@ use crate::machine::Generation;
 use crate::manifest::Manifest;
 use crate::run::Run;
 use crate::seats::Seats;
+use crate::uart::Uart;
 use crate::{cpu, end, external, logger, opal, partitions, place, smp, time, tree, vectors};
 
 unsafe extern "C" {
@@ -93,11 +93,12 @@ pub fn boot(handover: Handover, extension: impl Extension + 'static) -> ! {
             end::fail()
         }
     };
-    let console: Option<Lpid> = manifest
-        .partitions
-        .iter()
-        .find(|entry| entry.console)
-        .map(|entry| entry.lpid);
+    let console = manifest.partitions.iter().find(|entry| entry.console);
+    // Our own programs, which come as an image, speak to the log too.
+    let console = console.map(|entry| {
+        let port = entry.image.is_empty().then(|| Uart::console(generation));
+        Console::new(entry.lpid, port)
+    });
     let pirs = cpus(tree, generation);
     let placed =
         place::value(&mut layout, Board::new(machine, extension, console)).and_then(|board| {

@@ -1,4 +1,5 @@
-//! The log's own serial port: the 16550 at LPC I/O port 0x3f8.
+//! The serial ports: the 16550s at LPC I/O port 0x3f8, which is the log's own, and at 0x2f8, the console, which the
+//! firmware has too: it reads what comes in there, and what a guest prints is sent past it.
 //!
 //! POWER9 and POWER10 map the LPC bus's I/O space into real memory. POWER8 reaches it through a window of
 //! registers behind XSCOM (the ECCB): a command word that says direction, size and address, a status word that
@@ -9,8 +10,12 @@ use realhpt::arch::powerpc64::{ci, relax};
 use crate::machine::Generation;
 use crate::opal;
 
-/// First I/O port of the 16550.
-const PORT: u64 = 0x3f8;
+/// First I/O port of the log's 16550.
+const LOG: u64 = 0x3f8;
+/// The same of the console's.
+const CONSOLE: u64 = 0x2f8;
+/// Bytes that a 16550 takes when it has nothing left to send.
+const FIFO: usize = 16;
 /// LPC I/O space on the OPB bus behind the bridge.
 const OPB_IO: u64 = 0xd001_0000;
 /// Where POWER9 and POWER10 map the OPB bus.
@@ -33,20 +38,27 @@ mod register {
     pub(super) const ALL_SENT: u8 = 0x40;
 }
 
-/// The port.
+/// A port.
 #[derive(Clone, Copy, Debug)]
 pub struct Uart {
     generation: Generation,
+    /// Its first I/O port.
+    port: u64,
 }
 
 /// How often the line status is looked at: at least the time of thousands of bytes on the slowest machine.
 const PATIENCE: u32 = 10_000_000;
+/// The same where the bytes may be offered again: enough for a port whose other end takes them.
+const SHORT_PATIENCE: u32 = 100;
 
 impl Uart {
-    /// The port of this machine, set to 115200 baud, eight bits, FIFO on, no interrupts.
+    /// The log's port of this machine, set to 115200 baud, eight bits, FIFO on, no interrupts.
     #[must_use]
     pub fn init(generation: Generation) -> Self {
-        let uart = Self { generation };
+        let uart = Self {
+            generation,
+            port: LOG,
+        };
         uart.write(register::INTERRUPT_ENABLE, 0);
         uart.write(
             register::LINE_CONTROL,
@@ -59,45 +71,76 @@ impl Uart {
         uart
     }
 
+    /// The console's port, as the firmware has set it, with the FIFO on.
+    #[must_use]
+    pub fn console(generation: Generation) -> Self {
+        let uart = Self {
+            generation,
+            port: CONSOLE,
+        };
+        // Turning on what is on already loses nothing.
+        uart.write(register::FIFO_CONTROL, register::FIFO_ON);
+        uart
+    }
+
     /// Sends the bytes.
     pub fn send(self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.wait(register::TRANSMIT_EMPTY);
-            self.write(register::DATA, byte);
+        for burst in bytes.chunks(FIFO) {
+            // A port whose other end takes nothing loses what is sent.
+            self.wait(register::TRANSMIT_EMPTY, PATIENCE);
+            self.burst(burst);
         }
+    }
+
+    /// Sends at most 16 bytes, which the FIFO holds, if the port can take them now.
+    #[must_use]
+    pub fn offer(self, bytes: &[u8]) -> bool {
+        let free = self.wait(register::TRANSMIT_EMPTY, SHORT_PATIENCE);
+        if free {
+            self.burst(bytes);
+        }
+        free
     }
 
     /// Waits until the last bit is on the line.
     pub fn flush(self) {
-        self.wait(register::ALL_SENT);
+        self.wait(register::ALL_SENT, PATIENCE);
     }
 
-    /// Waits for a bit of the line status, but not for ever: a port whose other end takes nothing loses what is
-    /// sent. (One that does not exist reads as all ones.)
-    fn wait(self, bit: u8) {
-        for _ in 0..PATIENCE {
+    /// Waits for a bit of the line status, but not for ever. Whether it is there. (A port that does not exist reads as
+    /// all ones.)
+    fn wait(self, bit: u8, patience: u32) -> bool {
+        for _ in 0..patience {
             if self.read(register::LINE_STATUS) & bit != 0 {
-                return;
+                return true;
             }
             relax();
+        }
+        false
+    }
+
+    /// Writes bytes into the FIFO, which has room for them.
+    fn burst(self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write(register::DATA, byte);
         }
     }
 
     fn read(self, register: u64) -> u8 {
         if self.generation == Generation::Power8 {
-            opal::alone(|| eccb(EccbCommand::Read, register, 0))
+            opal::alone(|| eccb(EccbCommand::Read, self.port + register, 0))
         } else {
             // SAFETY: a register of the 16550.
-            unsafe { ci::load_u8(MMIO + OPB_IO + PORT + register) }
+            unsafe { ci::load_u8(MMIO + OPB_IO + self.port + register) }
         }
     }
 
     fn write(self, register: u64, value: u8) {
         if self.generation == Generation::Power8 {
-            opal::alone(|| eccb(EccbCommand::Write, register, value));
+            opal::alone(|| eccb(EccbCommand::Write, self.port + register, value));
         } else {
             // SAFETY: a register of the 16550.
-            unsafe { ci::store_u8(MMIO + OPB_IO + PORT + register, value) }
+            unsafe { ci::store_u8(MMIO + OPB_IO + self.port + register, value) }
         }
     }
 }
@@ -111,7 +154,7 @@ enum EccbCommand {
 /// One access of POWER8's ECCB. A write puts its byte into the data register's first byte lane before the
 /// command; a read finds it in the status register, whose upper bits are the data. The command is a magic
 /// number, the direction, the length (1) and the OPB address.
-fn eccb(command: EccbCommand, register: u64, value: u8) -> u8 {
+fn eccb(command: EccbCommand, port: u64, value: u8) -> u8 {
     const MAGIC: u64 = 0xd000_0000_0000_0000;
     const READ: u64 = 1 << 48;
     const ONE_BYTE: u64 = 1 << 56;
@@ -127,12 +170,7 @@ fn eccb(command: EccbCommand, register: u64, value: u8) -> u8 {
         unsafe { ci::store_u64(ECCB + 0x18, u64::from(value) << 56) };
     }
     // SAFETY: the ECCB's control register, with a whole command.
-    unsafe {
-        ci::store_u64(
-            ECCB,
-            MAGIC | ONE_BYTE | direction | (OPB_IO + PORT + register),
-        )
-    };
+    unsafe { ci::store_u64(ECCB, MAGIC | ONE_BYTE | direction | (OPB_IO + port)) };
     loop {
         // SAFETY: the ECCB's status register.
         let status = unsafe { ci::load_u64(ECCB + 0x10) };

@@ -2,14 +2,16 @@
 //!
 //! The address of the archive is taken from the machine's own sources (same URI, same keys, another suite's
 //! name), so it is right behind mirrors and proxies too. Lists are kept in the cache directory: the
-//! machine's sources and lists stay as they are.
+//! machine's sources and lists stay as they are. Packages of another architecture are only downloaded, so apt is
+//! then told that it is on a machine of that architecture with nothing installed.
 //!
 //! Key types: [`Source`], what the machine's sources say about one archive; [`Apt`], apt with private lists.
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -42,6 +44,20 @@ impl Source {
             let _ = writeln!(text, "{field}: {value}");
         }
         text
+    }
+
+    /// The same archive for another architecture.
+    #[must_use]
+    pub fn for_architecture(&self, architecture: &str) -> Self {
+        let mut source = self.clone();
+        let name = "Architectures";
+        source
+            .options
+            .retain(|(field, _)| !field.eq_ignore_ascii_case(name));
+        source
+            .options
+            .push((name.to_owned(), architecture.to_owned()));
+        source
     }
 
     /// The same for one suite in the one-line form, to show in a message.
@@ -197,6 +213,8 @@ fn source(fields: Vec<(String, String)>) -> Option<Source> {
 #[derive(Debug)]
 pub struct Apt {
     directory: PathBuf,
+    /// The architecture whose packages it downloads, where that is not this machine's.
+    architecture: Option<String>,
 }
 
 impl Apt {
@@ -205,13 +223,42 @@ impl Apt {
     /// # Errors
     /// If apt cannot fetch them.
     pub fn with_suites(cache: &Path, source: &Source, suites: &[&str]) -> Result<Self> {
-        let directory = cache.join("apt");
+        Self::new(cache.join("apt"), None, source, suites)
+    }
+
+    /// The same for packages of another architecture, which can be downloaded and not installed. Needs no rights.
+    ///
+    /// # Errors
+    /// If apt cannot fetch the lists.
+    pub fn foreign(
+        cache: &Path,
+        source: &Source,
+        suites: &[&str],
+        architecture: &str,
+    ) -> Result<Self> {
+        Self::new(
+            cache.join(format!("apt-{architecture}")),
+            Some(architecture.to_owned()),
+            &source.for_architecture(architecture),
+            suites,
+        )
+    }
+
+    fn new(
+        directory: PathBuf,
+        architecture: Option<String>,
+        source: &Source,
+        suites: &[&str],
+    ) -> Result<Self> {
         // apt wants the directory for half-fetched files to exist.
         let partial = directory.join("lists/partial");
         fs::create_dir_all(&partial)
             .with_context(|| format!("cannot make {}", partial.display()))?;
         fs::write(directory.join("private.sources"), source.stanza(suites))?;
-        let apt = Self { directory };
+        let apt = Self {
+            directory,
+            architecture,
+        };
         apt.run("apt-get", &["update"])?;
         Ok(apt)
     }
@@ -230,11 +277,66 @@ impl Apt {
             .collect())
     }
 
+    /// What `package` depends on with an exact version: names and versions. That is how a metapackage names what it
+    /// stands for.
+    ///
+    /// # Errors
+    /// If apt cannot be run.
+    pub fn depends(&self, package: &str) -> Result<Vec<(String, String)>> {
+        self.run("apt-cache", &["show", package])
+            .map(|text| exact_dependencies(&text))
+    }
+
     /// Downloads one version of `package` and unpacks it into `into` without installing it.
     ///
     /// # Errors
     /// If it cannot be fetched or unpacked.
     pub fn unpack(&self, package: &str, version: &str, into: &Path) -> Result<()> {
+        self.with_archive(package, version, |archive| {
+            fs::create_dir_all(into)?;
+            output(Command::new("dpkg-deb").arg("-x").arg(archive).arg(into)).map(drop)
+        })
+    }
+
+    /// Downloads one version of `package` and gives the first file in it, a path relative to the root, that is
+    /// `wanted`, with its contents.
+    ///
+    /// # Errors
+    /// If it cannot be fetched or read, or has no such file.
+    pub fn extract(
+        &self,
+        package: &str,
+        version: &str,
+        wanted: impl Fn(&Path) -> bool,
+    ) -> Result<(PathBuf, Vec<u8>)> {
+        self.with_archive(package, version, |archive| {
+            let mut command = Command::new("dpkg-deb");
+            command.arg("--fsys-tarfile").arg(archive);
+            let mut child = command
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .with_context(|| format!("cannot run {}", shown(&command)))?;
+            let files = child.stdout.take().context("no standard output")?;
+            let found = first_file(files, wanted);
+            // It may still write what nobody reads; that it ends by that is no failure.
+            let ended = child.wait()?;
+            match found? {
+                Some(file) => Ok(file),
+                None if ended.success() => bail!("{package} {version} has no such file"),
+                None => bail!("{} failed ({ended})", shown(&command)),
+            }
+        })
+    }
+
+    /// Downloads one version of `package` for as long as `act` uses it.
+    fn with_archive<R>(
+        &self,
+        package: &str,
+        version: &str,
+        act: impl FnOnce(&Path) -> Result<R>,
+    ) -> Result<R> {
         let downloads = self.directory.join("downloads");
         fs::create_dir_all(&downloads)?;
         self.run_in(
@@ -252,10 +354,9 @@ impl Apt {
                     downloads.display()
                 )
             })?;
-        fs::create_dir_all(into)?;
-        let unpacked = output(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(into));
+        let result = act(&archive);
         fs::remove_dir_all(&downloads)?;
-        unpacked.map(drop)
+        result
     }
 
     /// Installs `package` from `suite` with what it needs and nothing else.
@@ -293,7 +394,14 @@ impl Apt {
             .args(option("Dir::Cache::pkgcache", ""))
             .args(option("Dir::Cache::srcpkgcache", ""))
             // The user apt would change to cannot see a cache under root's home.
-            .args(option("APT::Sandbox::User", "root"))
+            .args(option("APT::Sandbox::User", "root"));
+        if let Some(architecture) = &self.architecture {
+            command
+                .args(option("APT::Architecture", architecture))
+                .args(option("APT::Architectures", architecture))
+                .args(option("Dir::State::status", "/dev/null"));
+        }
+        command
             .args(arguments)
             .env("DEBIAN_FRONTEND", "noninteractive")
             .env("LC_ALL", "C")
@@ -302,11 +410,61 @@ impl Apt {
     }
 }
 
+/// The versions that a package's description asks for exactly: `Depends: name (= version), ...`.
+fn exact_dependencies(description: &str) -> Vec<(String, String)> {
+    let depends = description
+        .lines()
+        .filter_map(|line| line.strip_prefix("Depends:"));
+    depends
+        .flat_map(|list| list.split(','))
+        .filter_map(|dependency| {
+            let (name, version) = dependency.split_once("(=")?;
+            let version = version.trim().strip_suffix(')')?;
+            Some((name.trim().to_owned(), version.trim().to_owned()))
+        })
+        .collect()
+}
+
+/// The first file of a tar archive that is `wanted`.
+fn first_file(
+    archive: impl Read,
+    wanted: impl Fn(&Path) -> bool,
+) -> Result<Option<(PathBuf, Vec<u8>)>> {
+    for entry in tar::Archive::new(archive).entries()? {
+        let mut entry = entry?;
+        let path = entry.path()?.into_owned();
+        let path = path.strip_prefix(".").unwrap_or(&path).to_owned();
+        if entry.header().entry_type().is_file() && wanted(&path) {
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes)?;
+            return Ok(Some((path, bytes)));
+        }
+    }
+    Ok(None)
+}
+
+/// A command as one would type it.
+fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,+~".contains(&byte);
+    words
+        .map(|word| {
+            let word = word.to_string_lossy();
+            if !word.is_empty() && word.bytes().all(plain) {
+                word.into_owned()
+            } else {
+                format!("'{word}'")
+            }
+        })
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
 /// Runs a command quietly; if it fails, its last words are the error.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let program = command.get_program().to_string_lossy().into_owned();
+    let program = shown(command);
     let output = command
-        .stdin(std::process::Stdio::null())
+        .stdin(Stdio::null())
         .output()
         .with_context(|| format!("cannot run {program}"))?;
     if !output.status.success() {
@@ -386,6 +544,66 @@ mod tests {
         let selected = select(parse_lines(&format!("{other}{own}{security}")), "bookworm");
         let uris: Vec<&str> = selected.iter().map(|source| source.uri.as_str()).collect();
         assert_eq!(uris, ["http://a/debian", "http://vendor/apt"]);
+    }
+
+    #[test]
+    fn another_architecture_takes_the_place_of_the_machines() {
+        let text = "deb [arch=amd64 signed-by=/k.gpg] http://a/debian bookworm main\n";
+        let sources = parse_lines(text);
+        let foreign = sources
+            .first()
+            .expect("a source")
+            .for_architecture("ppc64el");
+        assert_eq!(
+            foreign.stanza(&["bookworm"]),
+            "Types: deb\nURIs: http://a/debian\nSuites: bookworm\nComponents: main\n\
+             signed-by: /k.gpg\nArchitectures: ppc64el\n"
+        );
+    }
+
+    #[test]
+    fn a_metapackage_names_what_it_stands_for() {
+        let text = "Package: linux-image-powerpc64le\nVersion: 6.1.176-1\n\
+            Depends: linux-image-6.1.0-50-powerpc64le (= 6.1.176-1), linux-base (>= 4.3~), kmod\n\
+            Description: Linux (= not this)\n\n";
+        let found = exact_dependencies(text);
+        let kernel = ("linux-image-6.1.0-50-powerpc64le", "6.1.176-1");
+        assert_eq!(found, [(kernel.0.to_owned(), kernel.1.to_owned())]);
+        assert!(exact_dependencies("Package: x\n").is_empty());
+    }
+
+    #[test]
+    fn a_file_is_found_in_an_archive() {
+        let mut archive = tar::Builder::new(Vec::new());
+        for (name, data) in [("./boot/config-6", "no"), ("./boot/vmlinux-6", "kernel")] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(data.len() as u64);
+            header.set_mode(0o644);
+            archive
+                .append_data(&mut header, name, data.as_bytes())
+                .expect("added");
+        }
+        let archive = archive.into_inner().expect("an archive");
+        let kernel = |path: &Path| path.starts_with("boot") && path.ends_with("vmlinux-6");
+        let found = first_file(archive.as_slice(), kernel).expect("read");
+        let expected = (PathBuf::from("boot/vmlinux-6"), b"kernel".to_vec());
+        assert_eq!(found, Some(expected));
+        assert_eq!(
+            first_file(archive.as_slice(), |_| false).expect("read"),
+            None
+        );
+        let cut = archive.get(..700).expect("a part");
+        assert!(first_file(cut, |_| false).is_err());
+    }
+
+    #[test]
+    fn a_command_is_shown_as_it_would_be_typed() {
+        let mut command = Command::new("apt-get");
+        command.args(["-o", "Dir::State=/x", "-o", "Dir::Cache=", "a b", ""]);
+        assert_eq!(
+            shown(&command),
+            "apt-get -o Dir::State=/x -o Dir::Cache= 'a b' ''"
+        );
     }
 
     #[test]

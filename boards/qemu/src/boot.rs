@@ -1,16 +1,12 @@
 //! `boot`: the machine with its default partitions, and the agent's console on this terminal.
 
-use std::io::{self, IsTerminal as _, Read as _, Stdin, Write as _};
-use std::process::ChildStdin;
-use std::thread;
-
 use anyhow::Result;
 use realhpt_pseries::exchange::job;
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use crate::cli::Boot;
 use crate::exchange::{Exchange, Job};
 use crate::images::{GUESTS, HYPERVISOR, Images};
+use crate::keys::{self, Keys};
 use crate::log::Frame;
 use crate::machine::Settings;
 use crate::manifest::{AGENT, CLIENT, Manifest};
@@ -50,7 +46,7 @@ pub fn run(terminal: &Terminal, arguments: &Boot) -> Result<bool> {
     })?;
     let keys = Keys::take();
     if let Some(input) = session.take_input() {
-        thread::spawn(|| forward(input));
+        keys::forward(input, None);
     }
     let ended = session.run(Patience::ENDLESS, &mut Show::new(terminal, &manifest))?;
     drop(keys);
@@ -97,46 +93,5 @@ impl Watcher for Show<'_> {
 
     fn console(&mut self, bytes: &[u8]) {
         self.terminal.raw(bytes);
-    }
-}
-
-/// Sends what is typed to the machine until either side ends.
-fn forward(mut input: ChildStdin) {
-    let mut buffer = [0; 256];
-    while let Ok(length @ 1..) = io::stdin().read(&mut buffer) {
-        let typed = buffer.get(..length).unwrap_or_default();
-        if input.write_all(typed).and_then(|()| input.flush()).is_err() {
-            return;
-        }
-    }
-    // The end of the input is not the end of the machine: QEMU keeps its side open.
-    std::mem::forget(input);
-}
-
-/// The terminal's keys go to the machine as they are pressed and are not echoed; ctrl-C still interrupts.
-/// The terminal is as before when this value is gone.
-struct Keys {
-    stdin: Stdin,
-    before: Termios,
-}
-
-impl Keys {
-    fn take() -> Option<Self> {
-        let stdin = io::stdin();
-        if !stdin.is_terminal() {
-            return None;
-        }
-        let before = tcgetattr(&stdin).ok()?;
-        let mut raw = before.clone();
-        raw.local_modes
-            .remove(LocalModes::ICANON | LocalModes::ECHO);
-        tcsetattr(&stdin, OptionalActions::Now, &raw).ok()?;
-        Some(Self { stdin, before })
-    }
-}
-
-impl Drop for Keys {
-    fn drop(&mut self) {
-        let _ = tcsetattr(&self.stdin, OptionalActions::Now, &self.before);
     }
 }

@@ -1,10 +1,15 @@
 //! The command line.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use realhpt::lpar::MAX_VCPUS;
+
+use crate::guest::packages::Release;
 use crate::machine::Kind;
 use crate::tables::formats::Format;
 use crate::workspace;
@@ -36,6 +41,22 @@ pub enum Command {
     Roundtrip(Roundtrip),
     /// Boots the machine and leaves the agent's console to you; ctrl-C ends it.
     Boot(Boot),
+    /// Boots Linux in a partition and gives you its shell; `poweroff` there ends it.
+    ///
+    /// Without a kernel of yours it is Debian's for ppc64el, unmodified; without a RAM disk of yours, one with busybox
+    /// and with `hptstress SECONDS`, which works Linux's memory management hard and checks every byte. Both are
+    /// fetched by apt into the cache of this project, once. All keys are the guest's, ctrl-C too; ctrl-A x leaves
+    /// (ctrl-A twice is one ctrl-A). Input may be a pipe: printf 'uname -a\npoweroff\n' | cargo run -- linux
+    ///
+    /// Exit status 0 means that the guest has switched itself off.
+    Linux(Linux),
+    /// Boots a program for PAPR in a partition, with its console on this terminal.
+    ///
+    /// It starts in real mode with r3 = a device tree and r5 = 0, at guest real 0x400000, where the file's first byte
+    /// or lowest segment is put: a position-independent ELF file of either endianness, one that moves itself as Linux
+    /// does, or a plain file, which is big-endian. Its console is H_PUT_TERM_CHAR; keys and the way out are as for
+    /// `linux`. Exit status 0 means that it has switched itself off.
+    Guest(Guest),
     /// Measures what hypercalls and passes cost, in guest instructions, beside Linux KVM-HV's figures.
     ///
     /// QEMU counts instructions, so every run gives the same numbers. A ratio of 2 means that Linux takes twice as
@@ -140,6 +161,79 @@ pub struct Boot {
     pub cpus: u32,
 }
 
+/// What `linux` takes.
+#[derive(Debug, Args)]
+pub struct Linux {
+    /// The kernel: an ELF file; or `debian`, which is Linux 6.1 with pages of 64 KiB, of bookworm; or
+    /// `debian-backports`, a later one with pages of 4 KiB, of bookworm-backports. (A file of such a name is ./debian.)
+    #[arg(long, value_name = "VMLINUX", default_value = "debian")]
+    pub kernel: Kernel,
+    /// All else.
+    #[command(flatten)]
+    pub options: GuestOptions,
+}
+
+/// What `guest` takes.
+#[derive(Debug, Args)]
+pub struct Guest {
+    /// The program.
+    #[arg(long, value_name = "ELF|RAW")]
+    pub kernel: PathBuf,
+    /// All else.
+    #[command(flatten)]
+    pub options: GuestOptions,
+}
+
+/// What both take.
+#[derive(Debug, Args)]
+pub struct GuestOptions {
+    /// The initial RAM disk.
+    #[arg(long, value_name = "FILE")]
+    pub initrd: Option<PathBuf>,
+    /// The command line; Linux's has `console=hvc0 disable_radix` before it. With our RAM disk,
+    /// `realhpt.stress=SECONDS` has hptstress run, instead of a shell, and then looks for errors in the kernel's log.
+    #[arg(
+        long,
+        value_name = "ARGS",
+        default_value = "",
+        allow_hyphen_values = true
+    )]
+    pub append: String,
+    /// The machine to run on.
+    #[arg(long, value_enum, default_value = "powernv9")]
+    pub machine: Kind,
+    /// How many CPUs the machine has, and vCPUs the guest.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=MAX_VCPUS as i64))]
+    pub smp: u32,
+    /// The guest's memory, a multiple of 16M; its table has 1/128 of that.
+    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = memory)]
+    pub mem: u64,
+    /// Gives up after this many seconds; never if not given.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub timeout: Option<Duration>,
+}
+
+/// Which kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// One of Debian's.
+    Debian(Release),
+    /// A file.
+    File(PathBuf),
+}
+
+impl FromStr for Kernel {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(match text {
+            "debian" => Self::Debian(Release::Stable),
+            "debian-backports" => Self::Debian(Release::Backports),
+            path => Self::File(path.into()),
+        })
+    }
+}
+
 /// What `bench` takes.
 #[derive(Debug, Args)]
 pub struct Bench {
@@ -195,6 +289,25 @@ impl Roundtrip {
     }
 }
 
+/// Bytes of memory, from a number with M or G behind it; MiB without.
+fn memory(text: &str) -> Result<u64, String> {
+    let (number, shift) = match text.strip_suffix(['G', 'g']) {
+        Some(number) => (number, 30),
+        None => (text.strip_suffix(['M', 'm']).unwrap_or(text), 20),
+    };
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "not a number with M or G".to_owned())?;
+    let bytes = number
+        .checked_mul(1 << shift)
+        .filter(|&bytes| bytes <= 1 << 40);
+    let bytes = bytes.ok_or("more than 1024G")?;
+    if bytes == 0 || !bytes.is_multiple_of(16 << 20) {
+        return Err("not a multiple of 16M".to_owned());
+    }
+    Ok(bytes)
+}
+
 fn seconds(text: &str) -> Result<Duration, std::num::ParseIntError> {
     text.parse().map(Duration::from_secs)
 }
@@ -226,6 +339,48 @@ mod tests {
         for order in ["17", "29", "18,", "18,x"] {
             assert!(Cli::try_parse_from(["realhpt", "bench", "--order", order]).is_err());
         }
+    }
+
+    #[test]
+    fn memory_is_given_in_units() {
+        for (text, bytes) in [("512M", 512 << 20), ("1G", 1 << 30), ("64", 64 << 20)] {
+            assert_eq!(memory(text), Ok(bytes));
+        }
+        for text in [
+            "0",
+            "8M",
+            "17M",
+            "1T",
+            "",
+            "M",
+            "-16M",
+            "2000G",
+            "99999999999999G",
+        ] {
+            assert!(memory(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_is_debians_or_a_file() {
+        for (arguments, kernel) in [
+            (vec![], Kernel::Debian(Release::Stable)),
+            (
+                vec!["--kernel", "debian-backports"],
+                Kernel::Debian(Release::Backports),
+            ),
+            (
+                vec!["--kernel", "./debian"],
+                Kernel::File("./debian".into()),
+            ),
+        ] {
+            let line = ["realhpt", "linux"].into_iter().chain(arguments);
+            let Some(Command::Linux(given)) = Cli::parse_from(line).command else {
+                panic!("linux was not understood");
+            };
+            assert_eq!(given.kernel, kernel);
+        }
+        assert!(Cli::try_parse_from(["realhpt", "guest"]).is_err());
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Builds what runs on the machine, and makes flat guests of ELF files.
 //!
 //! The images are built by a cargo of their own, for the target, with `core` from source, into a target
-//! directory of their own: the cargo that started this program may still hold the lock on its one.
+//! directory of their own: the cargo that started this program may still hold the lock on its one. What Linux runs
+//! in its partition is built the same way for another target, one that rustc knows.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,6 +23,8 @@ use crate::workspace;
 /// padding before them, which is executed each time, and no addresses that are moved on before a load, which takes copies of
 /// them where a load is looked at twice.
 const TARGET: &str = "powerpc64-hv-none";
+/// The target of programs for Linux; the linker for it stands in `.cargo/config.toml`.
+const LINUX_TARGET: &str = "powerpc64le-unknown-linux-gnu";
 /// The most a flat guest may take: far above any of ours, far below what a wrong address asks for.
 const LARGEST_GUEST: u64 = 64 << 20;
 
@@ -28,6 +32,8 @@ const LARGEST_GUEST: u64 = 64 << 20;
 pub const HYPERVISOR: &str = "realhpt-powernv";
 /// Package of the guests.
 pub const GUESTS: &str = "realhpt-pseries";
+/// Package of what Linux runs.
+pub const LINUX_PROGRAMS: &str = "realhpt-linux";
 
 /// Builds packages for the target; their binaries are then found by [`Images::path`].
 #[derive(Debug)]
@@ -41,6 +47,34 @@ impl Images {
     /// # Errors
     /// If cargo fails; the message is what it printed.
     pub fn build(terminal: &Terminal, packages: &[&str]) -> Result<Self> {
+        let description = workspace()
+            .join("linker")
+            .join(TARGET)
+            .with_extension("json");
+        let target = [
+            "-Zjson-target-spec".into(),
+            "--target".into(),
+            description.into_os_string(),
+        ];
+        Self::build_for(terminal, packages, TARGET, &target)
+    }
+
+    /// The same for programs that Linux runs.
+    ///
+    /// # Errors
+    /// As for [`Self::build`].
+    pub fn build_for_linux(terminal: &Terminal, packages: &[&str]) -> Result<Self> {
+        let target = ["--target".into(), LINUX_TARGET.into()];
+        Self::build_for(terminal, packages, LINUX_TARGET, &target)
+    }
+
+    /// Builds for the target that is named so, and that `target` tells cargo.
+    fn build_for(
+        terminal: &Terminal,
+        packages: &[&str],
+        name: &str,
+        target: &[OsString],
+    ) -> Result<Self> {
         let base = match env::var_os("CARGO_TARGET_DIR") {
             Some(path) => workspace().join(path),
             None => workspace().join("target"),
@@ -48,18 +82,12 @@ impl Images {
         let target_directory = base.join("hv");
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command
-            .args(["build", "--quiet", "--release", "-Zjson-target-spec"])
+            .args(["build", "--quiet", "--release"])
             .args([
                 "-Zbuild-std=core,alloc",
                 "-Zbuild-std-features=compiler-builtins-mem",
             ])
-            .arg("--target")
-            .arg(
-                workspace()
-                    .join("linker")
-                    .join(TARGET)
-                    .with_extension("json"),
-            )
+            .args(target)
             .arg("--target-dir")
             .arg(&target_directory)
             .args(packages.iter().flat_map(|package| ["--package", package]))
@@ -83,7 +111,7 @@ impl Images {
             );
         }
         Ok(Self {
-            directory: target_directory.join(TARGET).join("release"),
+            directory: target_directory.join(name).join("release"),
         })
     }
 

@@ -6,6 +6,8 @@
 //! [`verdict`] for what that means; [`exchange`] carries tables in and out through the machine's memory; and
 //! [`tables`] reads, writes and compares them.
 //!
+//! [`mod@guest`] runs Linux and other programs for PAPR, with the machine's console on this terminal.
+//!
 //! [`scale`] needs no machine: it makes tables of the largest orders by the library alone, in memory that is only reserved
 //! ([`zeroed`]).
 //!
@@ -16,8 +18,10 @@ pub mod bench;
 pub mod boot;
 pub mod cli;
 pub mod exchange;
+pub mod guest;
 pub mod images;
 pub mod interrupt;
+pub mod keys;
 pub mod library;
 pub mod log;
 pub mod machine;

@@ -110,6 +110,7 @@ impl Machine {
         );
         let memory = nameless("ram")?;
         memory.set_len(ram)?;
+        settings.manifest.fill(&memory)?;
         prepare(&memory)?;
         let mut manifest = nameless("manifest")?;
         manifest.write_all(&settings.manifest.to_fdt()?)?;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use realhpt_qemu::cli::{Cli, Command, Roundtrip};
 use realhpt_qemu::terminal::Terminal;
-use realhpt_qemu::{bench, boot, interrupt, replay, roundtrip, scale, setup};
+use realhpt_qemu::{bench, boot, guest, interrupt, replay, roundtrip, scale, setup};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -18,6 +18,8 @@ fn main() -> ExitCode {
         {
             Command::Roundtrip(arguments) => roundtrip::run(&terminal, &arguments),
             Command::Boot(arguments) => boot::run(&terminal, &arguments),
+            Command::Linux(arguments) => guest::linux(&terminal, &arguments),
+            Command::Guest(arguments) => guest::guest(&terminal, &arguments),
             Command::Bench(arguments) => bench::run(&terminal, &arguments),
             Command::Replay(arguments) => replay::command::replay(&terminal, &arguments),
             Command::Sequence(arguments) => replay::command::sequence(&terminal, &arguments),

@@ -5,7 +5,12 @@
 //!
 //! A partition may share a *window* of the machine's memory with the runner (`realhpt_pseries::exchange`).
 //! Windows stand at the top of the machine's memory, which is made large enough for them; below them stands
-//! the memory of partitions that want it at certain places.
+//! the memory of partitions that want it at certain places, and below that what the hypervisor copies into
+//! partitions before they start ([`Load`]): programs, RAM disks. [`Manifest::fill`] puts it there.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use vm_fdt::FdtWriter;
@@ -24,6 +29,8 @@ const FIRMWARE: u64 = 1 << 30;
 const LEAST_RAM: u64 = 2 << 30;
 
 const MIB: u64 = 1 << 20;
+/// What is loaded is in whole pages.
+const PAGE: u64 = 1 << 16;
 
 /// One row of [`PARTITIONS`].
 #[derive(Debug)]
@@ -84,6 +91,39 @@ const PARTITIONS: [Row; 3] = [
     },
 ];
 
+/// Bytes that are copied into a partition's memory before each of its starts.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// The bytes. Partitions that share them have them once in the machine's memory.
+    pub bytes: Arc<[u8]>,
+    /// Guest real address of the first.
+    pub guest: u64,
+}
+
+impl Load {
+    /// What the bytes take of the machine's memory, the zeros behind them included.
+    fn size(&self) -> u64 {
+        (self.bytes.len() as u64).next_multiple_of(PAGE)
+    }
+
+    fn shares(&self, bytes: &Arc<[u8]>) -> bool {
+        Arc::ptr_eq(&self.bytes, bytes)
+    }
+}
+
+/// How a program for PAPR is started, which is given a device tree.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Papr {
+    /// Guest real address of the first instruction.
+    pub entry: u64,
+    /// It is entered in little-endian mode.
+    pub little_endian: bool,
+    /// Its command line.
+    pub bootargs: String,
+    /// Guest real addresses of its RAM disk's first byte and of what is behind the last.
+    pub initrd: Option<(u64, u64)>,
+}
+
 /// One partition.
 #[derive(Clone, Debug)]
 pub struct Partition {
@@ -101,10 +141,16 @@ pub struct Partition {
     pub max_order: Option<u32>,
     /// What it may do: `control`, `report`.
     pub privileges: Vec<String>,
-    /// What it runs.
+    /// What it runs: an image from guest real 0 on.
     pub guest: Option<Guest>,
+    /// What is copied into its memory.
+    pub loads: Vec<Load>,
+    /// What it runs: a program for PAPR, which is among the loads.
+    pub papr: Option<Papr>,
     /// It runs at boot; others wait to be started.
     pub start: bool,
+    /// The machine is powered off when all partitions that say so have ended.
+    pub essential: bool,
     /// Its terminal is the machine's console.
     pub console: bool,
     /// Bytes of its window, if it has one.
@@ -157,7 +203,10 @@ impl Manifest {
                 max_order: None,
                 privileges: row.privileges.iter().map(|&name| name.to_owned()).collect(),
                 guest: row.binary.map(|binary| images.guest(binary)).transpose()?,
+                loads: Vec::new(),
+                papr: None,
                 start: row.start,
+                essential: false,
                 console: row.console,
                 window: row.window,
                 vcpus: 1,
@@ -191,7 +240,7 @@ impl Manifest {
     }
 
     /// The memory the machine needs: the firmware's, every partition's with its table and what goes with it,
-    /// and the windows.
+    /// what is loaded, and the windows.
     #[must_use]
     pub fn ram(&self) -> u64 {
         let partitions: u64 = self
@@ -199,7 +248,8 @@ impl Manifest {
             .iter()
             .map(|partition| partition.memory + partition.tables_room())
             .sum();
-        let all = FIRMWARE + partitions + self.regions_size() + self.windows_size();
+        let all =
+            FIRMWARE + partitions + self.sources_size() + self.regions_size() + self.windows_size();
         all.next_multiple_of(256 * MIB).max(LEAST_RAM)
     }
 
@@ -219,6 +269,66 @@ impl Manifest {
             .flat_map(|partition| &partition.regions);
         let room: u64 = regions.map(|region| region.bytes + 2 * region.page).sum();
         room.next_multiple_of(ALIGNMENT)
+    }
+
+    /// What is loaded, each of it once.
+    fn sources(&self) -> Vec<&Load> {
+        let mut sources = Vec::<&Load>::new();
+        for load in self
+            .partitions
+            .iter()
+            .flat_map(|partition| &partition.loads)
+        {
+            if !sources.iter().any(|source| source.shares(&load.bytes)) {
+                sources.push(load);
+            }
+        }
+        sources
+    }
+
+    fn sources_size(&self) -> u64 {
+        let size: u64 = self.sources().into_iter().map(Load::size).sum();
+        size.next_multiple_of(ALIGNMENT)
+    }
+
+    /// Where in the machine's memory, and so in the memory file, each source stands.
+    fn places(&self) -> Vec<(u64, &Load)> {
+        let mut free = self.ram() - self.windows_size() - self.regions_size() - self.sources_size();
+        let place = |source: &'_ Load| {
+            let host = free;
+            free += source.size();
+            host
+        };
+        let sources = self.sources();
+        let hosts: Vec<u64> = sources.iter().copied().map(place).collect();
+        hosts.into_iter().zip(sources).collect()
+    }
+
+    /// What is copied into partition `lpid`: host real address, bytes, guest real address of each.
+    #[must_use]
+    pub fn loads(&self, lpid: u32) -> Vec<[u64; 3]> {
+        let places = self.places();
+        let partition = self.partitions.iter().find(|other| other.lpid == lpid);
+        let loads = partition.into_iter().flat_map(|partition| &partition.loads);
+        loads
+            .filter_map(|load| {
+                let place = places.iter().find(|(_, source)| source.shares(&load.bytes));
+                place.map(|&(host, source)| [host, source.size(), load.guest])
+            })
+            .collect()
+    }
+
+    /// Writes what is loaded into the machine's memory, which is zero.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn fill(&self, memory: &File) -> Result<()> {
+        for (host, source) in self.places() {
+            memory
+                .write_all_at(&source.bytes, host)
+                .context("cannot write into the machine's memory")?;
+        }
+        Ok(())
     }
 
     /// The regions of partition `lpid`, each with the host real address of its first byte, which is its offset in
@@ -270,13 +380,19 @@ impl Manifest {
                 order,
                 privileges,
                 guest,
+                papr,
                 start,
+                vcpus,
                 ..
             } = partition;
-            let runs = match (guest, start) {
-                (Some(_), true) => "runs at boot",
-                (Some(_), false) => "waits to be started",
-                (None, _) => "empty",
+            let runs = match (guest.is_some() || papr.is_some(), start) {
+                (true, true) => "runs at boot",
+                (true, false) => "waits to be started",
+                (false, _) => "empty",
+            };
+            let vcpus = match vcpus {
+                1 => String::new(),
+                number => format!("{number} vCPUs, "),
             };
             let may = if privileges.is_empty() {
                 String::new()
@@ -286,7 +402,9 @@ impl Manifest {
             let memory = memory >> 20;
             terminal.step(
                 "Partition",
-                &format!("{lpid} {label:8} {memory:4} MiB, table of order {order}, {runs}{may}"),
+                &format!(
+                    "{lpid} {label:8} {memory:4} MiB, {vcpus}table of order {order}, {runs}{may}"
+                ),
             );
         }
     }
@@ -338,8 +456,18 @@ impl Manifest {
             fdt.property("image", &guest.flat)?;
             fdt.property_u64("entry", guest.entry)?;
         }
+        let loads = self.loads(partition.lpid);
+        if !loads.is_empty() {
+            fdt.property_array_u64("load", loads.as_flattened())?;
+        }
+        if let Some(papr) = &partition.papr {
+            papr.describe(fdt)?;
+        }
         if partition.start {
             fdt.property_null("start")?;
+        }
+        if partition.essential {
+            fdt.property_null("essential")?;
         }
         if let Ok(window) = self.window(partition.lpid) {
             fdt.property_array_u64("shared", &[window.host, window.size, WINDOW_GUEST_BASE])?;
@@ -350,6 +478,22 @@ impl Manifest {
         fdt.property_u32("vcpus", partition.vcpus)?;
         if let Some(pin) = partition.pin {
             fdt.property_u32("pin", pin)?;
+        }
+        Ok(())
+    }
+}
+
+impl Papr {
+    fn describe(&self, fdt: &mut FdtWriter) -> Result<()> {
+        fdt.property_null("papr")?;
+        fdt.property_u64("entry", self.entry)?;
+        if self.little_endian {
+            fdt.property_null("little-endian")?;
+        }
+        fdt.property_string("bootargs", &self.bootargs)
+            .context("the command line cannot be told")?;
+        if let Some((start, end)) = self.initrd {
+            fdt.property_array_u64("initrd", &[start, end])?;
         }
         Ok(())
     }
@@ -382,7 +526,10 @@ mod tests {
                 flat: vec![0x60, 0, 0, 0],
                 entry: 0x100,
             }),
+            loads: Vec::new(),
+            papr: None,
             start: true,
+            essential: false,
             console: lpid == 1,
             window,
             vcpus: 1,
@@ -437,6 +584,122 @@ mod tests {
         assert!(end <= manifest.window(1).expect("a window").host);
         let fdt = manifest.to_fdt().expect("a tree");
         assert!(fdt.windows(7).any(|bytes| bytes == b"memory\0"));
+    }
+
+    #[test]
+    fn what_is_loaded_stands_once_below_windows_and_regions() {
+        let kernel: Arc<[u8]> = vec![0x11; 0x1_0001].into();
+        let disk: Arc<[u8]> = vec![0x22; 10].into();
+        let load = |bytes: &Arc<[u8]>, guest| Load {
+            bytes: Arc::clone(bytes),
+            guest,
+        };
+        let guest = |lpid, window, loads| Partition {
+            loads,
+            ..partition(lpid, window)
+        };
+        let manifest = Manifest::new(vec![
+            guest(1, Some(MIB), vec![load(&kernel, 0x40_0000)]),
+            guest(
+                2,
+                None,
+                vec![load(&kernel, 0x40_0000), load(&disk, 0x100_0000)],
+            ),
+            partition(3, None),
+        ]);
+        let [[host, size, at]] = manifest.loads(1)[..] else {
+            panic!("one load");
+        };
+        assert_eq!((size, at), (0x2_0000, 0x40_0000));
+        assert!(host.is_multiple_of(PAGE));
+        let beside = [host + size, PAGE, 0x100_0000];
+        assert_eq!(manifest.loads(2), [[host, size, at], beside]);
+        assert!(host + size + PAGE <= manifest.window(1).expect("a window").host);
+        assert!(manifest.loads(3).is_empty());
+
+        let memory = tempfile::tempfile().expect("a file");
+        memory.set_len(manifest.ram()).expect("a large file");
+        manifest.fill(&memory).expect("filled");
+        let mut bytes = [0xff; 0x2_0010];
+        memory.read_exact_at(&mut bytes, host).expect("bytes");
+        let (first, second) = bytes.split_at(0x2_0000);
+        let (data, zeros) = first.split_at(kernel.len());
+        assert!(data == &*kernel && zeros.iter().all(|&byte| byte == 0));
+        assert_eq!(second, [[0x22; 10].as_slice(), &[0; 6]].concat());
+    }
+
+    /// The bytes of a property of the tree's only partition, by a walk over the tree's words.
+    fn property(fdt: &[u8], wanted: &str) -> Option<Vec<u8>> {
+        let word = |at: usize| {
+            let bytes = fdt.get(at..at + 4)?;
+            Some(usize::try_from(u32::from_be_bytes(bytes.try_into().ok()?)).ok()?)
+        };
+        let (mut at, strings) = (word(8)?, word(12)?);
+        loop {
+            match word(at)? {
+                1 => {
+                    let name = fdt.get(at + 4..)?.iter().position(|&byte| byte == 0)?;
+                    at += 4 + (name + 1).next_multiple_of(4);
+                }
+                3 => {
+                    let (length, name) = (word(at + 4)?, strings + word(at + 8)?);
+                    let name = fdt.get(name..)?.split(|&byte| byte == 0).next()?;
+                    if name == wanted.as_bytes() {
+                        return Some(fdt.get(at + 12..at + 12 + length)?.to_vec());
+                    }
+                    at += 12 + length.next_multiple_of(4);
+                }
+                9 => return None,
+                _ => at += 4,
+            }
+        }
+    }
+
+    #[test]
+    fn a_program_for_papr_is_described() {
+        let bytes = vec![1; 8].into();
+        let plain = partition(1, None);
+        let linux = Partition {
+            guest: None,
+            loads: vec![Load {
+                bytes,
+                guest: 0x40_0000,
+            }],
+            papr: Some(Papr {
+                entry: 0x40_0010,
+                little_endian: true,
+                bootargs: "console=hvc0".to_owned(),
+                initrd: Some((0x300_0000, 0x300_1234)),
+            }),
+            essential: true,
+            ..plain.clone()
+        };
+        let manifest = Manifest::new(vec![linux]);
+        let fdt = manifest.to_fdt().expect("a tree");
+        let dwords = |values: &[u64]| Some(values.iter().flat_map(|v| v.to_be_bytes()).collect());
+        assert_eq!(
+            property(&fdt, "load"),
+            dwords(manifest.loads(1).as_flattened())
+        );
+        assert_eq!(property(&fdt, "entry"), dwords(&[0x40_0010]));
+        assert_eq!(property(&fdt, "initrd"), dwords(&[0x300_0000, 0x300_1234]));
+        assert_eq!(property(&fdt, "bootargs"), Some(b"console=hvc0\0".to_vec()));
+        let flags = ["papr", "little-endian", "essential", "start", "console"];
+        for flag in flags {
+            assert_eq!(property(&fdt, flag), Some(Vec::new()), "{flag}");
+        }
+        assert_eq!(property(&fdt, "image"), None);
+        let fdt = Manifest::new(vec![plain]).to_fdt().expect("a tree");
+        for name in [
+            "papr",
+            "little-endian",
+            "essential",
+            "load",
+            "bootargs",
+            "initrd",
+        ] {
+            assert_eq!(property(&fdt, name), None, "{name}");
+        }
     }
 
     #[test]

@@ -95,6 +95,11 @@ pub trait Watcher {
     /// Bytes from the console. None come before the image's first frame: those are the firmware's.
     fn console(&mut self, _bytes: &[u8]) {}
 
+    /// The user wants the run to be over.
+    fn wants_to_end(&self) -> bool {
+        false
+    }
+
     /// Looks after its own things. Returns whether it saw a sign of life.
     fn tick(&mut self) -> bool {
         false
@@ -293,7 +298,7 @@ impl Session {
         if off && self.lines == 0 {
             return Ok(Some(Ended::Off));
         }
-        if interrupt::came() {
+        if interrupt::came() || watcher.wants_to_end() {
             return Ok(Some(Ended::Interrupted));
         }
         if let Some(total) = patience.total.filter(|&total| self.begin.elapsed() > total) {
@@ -352,16 +357,29 @@ impl Session {
         }
     }
 
+    /// The end of the image's log, and what QEMU had to say: where the console was shown as it came.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        let mut text = String::new();
+        self.log.show("the image's log", &mut text);
+        self.show_qemu(&mut text);
+        text
+    }
+
     /// The ends of both logs, and what QEMU had to say.
     #[must_use]
     pub fn tails(&self) -> String {
         let mut text = String::new();
         self.log.show("the image's log", &mut text);
         self.console.show("the console", &mut text);
-        if !self.qemu_said.is_empty() {
-            text.push_str(&format!("--- QEMU\n{}", self.qemu_said));
-        }
+        self.show_qemu(&mut text);
         text
+    }
+
+    fn show_qemu(&self, into: &mut String) {
+        if !self.qemu_said.is_empty() {
+            into.push_str(&format!("--- QEMU\n{}", self.qemu_said));
+        }
     }
 }
 

@@ -41,7 +41,10 @@ pub fn ensure(terminal: &Terminal) -> Result<()> {
 }
 
 /// Where this project keeps what it fetched.
-fn cache() -> Result<PathBuf> {
+///
+/// # Errors
+/// If the environment names no place for it.
+pub fn cache() -> Result<PathBuf> {
     let base = match env::var_os("XDG_CACHE_HOME").filter(|path| Path::new(path).is_absolute()) {
         Some(path) => PathBuf::from(path),
         None => {

@@ -85,6 +85,13 @@ impl Terminal {
         }
     }
 
+    /// Prints a frame that only a developer wants to see.
+    pub fn detail(&self, frame: &Frame) {
+        if self.verbose {
+            self.line(&frame.line());
+        }
+    }
+
     /// Prints a step: what is being done, and to what.
     pub fn step(&self, verb: &str, text: &str) {
         self.verb(&Style::new().green().bold(), verb, text);

@@ -74,6 +74,12 @@ impl Verdict {
         !self.errors.is_empty()
     }
 
+    /// What it reported of that.
+    #[must_use]
+    pub fn errors(&self) -> &[String] {
+        &self.errors
+    }
+
     /// What is wrong with the run; nothing if it passed.
     #[must_use]
     pub fn complaints(&self) -> Vec<String> {

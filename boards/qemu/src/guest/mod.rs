@@ -1,0 +1,145 @@
+//! `linux` and `guest`: a PAPR guest in a partition, with the machine's console on this terminal.
+//!
+//! The way to a run: [`packages`] has Debian's kernel and busybox, [`initramfs`] makes a RAM disk, [`program`] reads
+//! the kernel or whatever program it is, [`place`] says where things stand in the guest's memory and makes the partition,
+//! [`watch`] shows its console and knows how it ended.
+
+pub mod initramfs;
+pub mod packages;
+pub mod place;
+pub mod program;
+pub mod watch;
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::cli::{Guest, GuestOptions, Kernel, Linux};
+use crate::images::{HYPERVISOR, Images, LINUX_PROGRAMS};
+use crate::machine::Settings;
+use crate::manifest::{Manifest, Partition};
+use crate::session::{Ended, Patience, Session};
+use crate::setup;
+use crate::terminal::Terminal;
+
+use place::Software;
+use program::Program;
+use watch::Watch;
+
+/// What Linux is told first: where its console is, and to use the hashed page table where it could use another.
+const LINUX_ARGUMENTS: &str = "console=hvc0 disable_radix";
+/// LPID of the guest.
+const LPID: u32 = 1;
+
+/// Runs `linux`. Returns whether it ended well.
+///
+/// # Errors
+/// If it cannot be run, or ends otherwise than by its own power-off.
+pub fn linux(terminal: &Terminal, arguments: &Linux) -> Result<bool> {
+    setup::ensure(terminal)?;
+    let software = linux_software(terminal, arguments)?;
+    run(terminal, "linux", &software, &arguments.options)
+}
+
+/// Runs `guest`. Returns whether it ended well.
+///
+/// # Errors
+/// If it cannot be run, or ends otherwise than with code 0.
+pub fn guest(terminal: &Terminal, arguments: &Guest) -> Result<bool> {
+    let program = Program::read(&arguments.kernel)?;
+    let initrd = arguments.options.initrd.as_deref().map(read).transpose()?;
+    setup::ensure(terminal)?;
+    let software = Software::new(program, initrd, &arguments.options.append);
+    run(terminal, "guest", &software, &arguments.options)
+}
+
+/// Linux as the arguments want it, with Debian's kernel and a RAM disk of ours where they name none.
+///
+/// # Errors
+/// If a file cannot be read, or fetched.
+pub fn linux_software(terminal: &Terminal, arguments: &Linux) -> Result<Software> {
+    let kernel = match &arguments.kernel {
+        Kernel::File(path) => path.clone(),
+        Kernel::Debian(release) => packages::kernel(terminal, *release)?,
+    };
+    let program = Program::read(&kernel)?;
+    let options = &arguments.options;
+    let initrd = match &options.initrd {
+        Some(path) => read(path)?,
+        None => {
+            let busybox = read(&packages::busybox(terminal)?)?;
+            let programs = Images::build_for_linux(terminal, &[LINUX_PROGRAMS])?;
+            initramfs::build(&busybox, &read(&programs.path("hptstress"))?)?
+        }
+    };
+    let name = kernel.file_name().unwrap_or_default().to_string_lossy();
+    terminal.step(
+        "Kernel",
+        &format!(
+            "{name}, {} MiB; RAM disk of {} KiB",
+            program.size.div_ceil(1 << 20),
+            initrd.len().div_ceil(1 << 10)
+        ),
+    );
+    let bootargs = format!("{LINUX_ARGUMENTS} {}", options.append);
+    Ok(Software::new(program, Some(initrd), bootargs.trim_end()))
+}
+
+/// Runs the software in the one partition of a machine until it ends.
+fn run(
+    terminal: &Terminal,
+    label: &str,
+    software: &Software,
+    options: &GuestOptions,
+) -> Result<bool> {
+    let partition = Partition {
+        console: true,
+        ..software.partition(LPID, label, options.mem, options.smp)?
+    };
+    let images = Images::build(terminal, &[HYPERVISOR])?;
+    let manifest = Manifest::new(vec![partition]);
+    let settings = Settings {
+        kind: options.machine,
+        image: &images.path(HYPERVISOR),
+        manifest: &manifest,
+        cpus: options.smp,
+        count_instructions: false,
+    };
+    manifest.show(terminal);
+    let patience = Patience {
+        silence: None,
+        total: options.timeout,
+    };
+    let mut session = Session::start(&settings, |_| Ok(()))?;
+    let mut watch = Watch::new(terminal, &manifest, session.take_input());
+    terminal.step(
+        "Booting",
+        &format!("{}{}", options.machine.name(), watch.way_out()),
+    );
+    let ended = session.run(patience, &mut watch)?;
+    let left = watch.left();
+    let verdict = watch.verdict(ended);
+    // The terminal is as it was before something is said about the end.
+    drop(watch);
+    if left {
+        terminal.step("Ended", "by you");
+        return Ok(true);
+    }
+    if ended == Ended::Interrupted {
+        bail!("interrupted");
+    }
+    let complaints = session.verdict().errors();
+    let verdict = match complaints.first() {
+        Some(first) => Err(anyhow::anyhow!("the hypervisor reports: {first}")),
+        None => verdict,
+    };
+    if verdict.is_err() {
+        terminal.line(session.log_tail().trim_end());
+    }
+    verdict.map(|()| true)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}

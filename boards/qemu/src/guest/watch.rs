@@ -1,0 +1,243 @@
+//! The run of a guest as its user sees it: its console as it is, and how it ended.
+
+use std::process::ChildStdin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Result, bail};
+
+use crate::keys::{self, Escape, Keys};
+use crate::log::{Frame, Level};
+use crate::manifest::Manifest;
+use crate::session::{Ended, Watcher};
+use crate::terminal::Terminal;
+use crate::verdict::Case;
+
+/// Shows a guest's console on the terminal and sends it what is typed.
+#[derive(Debug)]
+pub struct Watch<'a> {
+    terminal: &'a Terminal,
+    /// The partitions that the machine waits for, and the code that each has ended with.
+    guests: Vec<(String, Option<u64>)>,
+    keys: Option<Keys>,
+    /// The machine's input, until the image has spoken: what comes before is the firmware's.
+    input: Option<ChildStdin>,
+    left: Arc<AtomicBool>,
+    /// What the console says once the guests have ended.
+    last: Firmware,
+}
+
+impl<'a> Watch<'a> {
+    /// Watches the essential partitions of a machine, and takes the keys for the one with the console.
+    #[must_use]
+    pub fn new(terminal: &'a Terminal, manifest: &Manifest, input: Option<ChildStdin>) -> Self {
+        let essential = manifest
+            .partitions()
+            .iter()
+            .filter(|partition| partition.essential);
+        Self {
+            terminal,
+            guests: essential
+                .map(|partition| (partition.label.clone(), None))
+                .collect(),
+            keys: Keys::take_all(),
+            input,
+            left: Arc::default(),
+            last: Firmware::default(),
+        }
+    }
+
+    /// How the user leaves, to be said after what is begun.
+    #[must_use]
+    pub fn way_out(&self) -> &'static str {
+        if self.keys.is_some() {
+            "; ctrl-A x ends it"
+        } else {
+            ""
+        }
+    }
+
+    /// The user has left.
+    #[must_use]
+    pub fn left(&self) -> bool {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    fn all_have_ended(&self) -> bool {
+        self.guests.iter().all(|(_, code)| code.is_some())
+    }
+
+    /// Whether the guests ended well, now that the machine did as `ended` says.
+    ///
+    /// # Errors
+    /// What was not well.
+    pub fn verdict(&self, ended: Ended) -> Result<()> {
+        for (name, code) in &self.guests {
+            match code {
+                Some(0) => {}
+                Some(code) => bail!("partition {name} has ended with code {code:#x}"),
+                None if ended == Ended::Off => {
+                    bail!("the machine has ended, and partition {name} had not")
+                }
+                None => bail!("{ended}; partition {name} has not ended"),
+            }
+        }
+        if ended != Ended::Off {
+            bail!("{ended}");
+        }
+        Ok(())
+    }
+}
+
+impl Watcher for Watch<'_> {
+    fn frame(&mut self, frame: &Frame, _case: Option<&Case>) {
+        if let Some(input) = self.input.take() {
+            // From a pipe every byte is the guest's.
+            let escape = self.keys.as_ref().map(|_| Escape::default());
+            keys::forward(input, escape.map(|escape| (escape, Arc::clone(&self.left))));
+        }
+        if let Some((name, code)) = end(&frame.text)
+            && let Some(guest) = self.guests.iter_mut().find(|guest| guest.0 == name)
+        {
+            guest.1 = Some(code);
+        }
+        // What only tells what happens would stand between the guest's lines.
+        if frame.level >= Level::Warn {
+            self.terminal.frame(frame);
+        } else {
+            self.terminal.detail(frame);
+        }
+    }
+
+    fn console(&mut self, bytes: &[u8]) {
+        if self.all_have_ended() {
+            self.terminal.raw(&self.last.take(bytes));
+        } else {
+            self.terminal.raw(bytes);
+        }
+    }
+
+    fn wants_to_end(&self) -> bool {
+        self.left()
+    }
+}
+
+/// `partition NAME has ended with CODE`.
+fn end(text: &str) -> Option<(&str, u64)> {
+    let (name, code) = text
+        .strip_prefix("partition ")?
+        .split_once(" has ended with ")?;
+    let code = u64::from_str_radix(code.strip_prefix("0x").unwrap_or(code), 16).ok()?;
+    Some((name, code))
+}
+
+/// Leaves out the firmware's own lines, which it prints on the guest's console while it switches the machine off:
+/// `[ seconds.nanoseconds,level] text`.
+#[derive(Debug, Default)]
+struct Firmware {
+    /// The line so far, as long as it may be one of the firmware's.
+    line: Vec<u8>,
+    within: Within,
+}
+
+/// Where in a line.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Within {
+    /// Somewhere in the guest's.
+    #[default]
+    Guests,
+    /// In what both begin with.
+    Doubt,
+    /// In the firmware's.
+    Firmwares,
+}
+
+impl Firmware {
+    fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut shown = Vec::new();
+        for &byte in bytes {
+            match (&self.within, byte) {
+                (Within::Firmwares, b'\n') => self.within = Within::Guests,
+                (Within::Firmwares, _) => {}
+                (Within::Doubt, b',') => {
+                    self.line.clear();
+                    self.within = Within::Firmwares;
+                }
+                (Within::Doubt, b' ' | b'.' | b'0'..=b'9') => self.line.push(byte),
+                (Within::Guests, b'[') => {
+                    self.line.push(byte);
+                    self.within = Within::Doubt;
+                }
+                (Within::Guests | Within::Doubt, _) => {
+                    shown.append(&mut self.line);
+                    shown.push(byte);
+                    self.within = Within::Guests;
+                }
+            }
+        }
+        shown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_read() {
+        assert_eq!(
+            end("partition linux has ended with 0x0"),
+            Some(("linux", 0))
+        );
+        assert_eq!(
+            end("partition a b has ended with 0x1f"),
+            Some(("a b", 0x1f))
+        );
+        assert_eq!(end("partition linux has ended"), None);
+        assert_eq!(end("partition linux has ended with it"), None);
+    }
+
+    #[test]
+    fn the_firmwares_lines_are_left_out() {
+        let mut firmware = Firmware::default();
+        let pieces: [&[u8]; 4] = [
+            b"[   21.07] reboot: Power down\r\n[  22.0",
+            b"85023,5] OPAL: Shutdown\r\n[a]\r\n",
+            b"[ 22.100000000,3] PLAT: off\r\nlast [1",
+            b"] word",
+        ];
+        let shown: Vec<u8> = pieces
+            .iter()
+            .flat_map(|piece| firmware.take(piece))
+            .collect();
+        assert_eq!(
+            String::from_utf8(shown).expect("text"),
+            "[   21.07] reboot: Power down\r\n[a]\r\nlast [1] word"
+        );
+    }
+
+    #[test]
+    fn only_an_end_with_code_0_is_a_good_one() {
+        let terminal = Terminal::keeping();
+        let watch = |code| Watch {
+            guests: vec![("one".to_owned(), Some(0)), ("two".to_owned(), code)],
+            ..Watch::new(&terminal, &Manifest::new(Vec::new()), None)
+        };
+        let told = |code, ended| {
+            watch(code)
+                .verdict(ended)
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(told(Some(0), Ended::Off), Ok(()));
+        assert_eq!(
+            told(Some(16), Ended::Off),
+            Err("partition two has ended with code 0x10".to_owned())
+        );
+        assert_eq!(
+            told(None, Ended::Off),
+            Err("the machine has ended, and partition two had not".to_owned())
+        );
+        assert!(told(Some(0), Ended::StillOn).is_err());
+        assert!(told(None, Ended::StillOn).is_err());
+    }
+}
