@@ -20,6 +20,7 @@ use super::{Call, Next, Platform, xics};
 use crate::addr::GuestReal;
 use crate::arch::Machine;
 use crate::lpar::control::Start;
+use crate::lpar::vcpu::Endian;
 use crate::lpar::xics::Set;
 use crate::memory::GuestWords;
 use crate::table::bitmap::index;
@@ -143,6 +144,7 @@ fn carry_out<M: Machine, P: Platform>(
             let start = Start {
                 entry: GuestReal::new(second.into()),
                 r3: third.into(),
+                endian: Endian::Big,
             };
             let started = call.caller.control().start_vcpu(number(first), start);
             started.map_err(|status| match status {

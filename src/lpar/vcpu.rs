@@ -65,6 +65,8 @@ pub mod vector {
     pub const INSTRUCTION_STORAGE: u64 = 0x400;
     /// Instruction segment.
     pub const INSTRUCTION_SEGMENT: u64 = 0x480;
+    /// External.
+    pub const EXTERNAL: u64 = 0x500;
     /// Program.
     pub const PROGRAM: u64 = 0x700;
 }

@@ -26,6 +26,10 @@ use crate::{external, opal};
 pub enum Outcome {
     /// It goes on, or has been halted.
     Enter,
+    /// It goes on if its slice is not over: the hypervisor's decrementer came.
+    Tick,
+    /// It goes on, but somebody wants something of this CPU.
+    Kicked,
     /// It leaves the CPU: its slice is over or given up, it waits for something, or it stops.
     Leave(Left),
     /// The verdict is given.
@@ -36,6 +40,14 @@ pub enum Outcome {
 const ILLEGAL: Interrupt = Interrupt {
     vector: vcpu::vector::PROGRAM,
     status: vcpu::ILLEGAL_INSTRUCTION,
+    dar: None,
+    dsisr: None,
+};
+
+/// An external interrupt, as the guest sees it: which one, it asks its controller.
+const EXTERNAL: Interrupt = Interrupt {
+    vector: vcpu::vector::EXTERNAL,
+    status: 0,
     dar: None,
     dsisr: None,
 };
@@ -93,11 +105,9 @@ pub fn handle(
         answer::RELOAD => return Outcome::Leave(Left::Preempted),
         // What waits for it is looked for before the next entry.
         answer::INTERRUPT => {}
-        // A kick: the CPU has to look around, and does so between slices.
-        vector::HDEC | vector::DOORBELL => return Outcome::Leave(Left::Preempted),
-        vector::EXTERNAL if external::take(generation, cpu.number()) => {
-            return Outcome::Leave(Left::Preempted);
-        }
+        vector::HDEC => return Outcome::Tick,
+        vector::DOORBELL => return Outcome::Kicked,
+        vector::EXTERNAL if external::take(generation, cpu.number()) => return Outcome::Kicked,
         vector::HDSI | vector::HISI => {
             if let Answer::Interrupt(interrupt) =
                 fault(partition, generation, cpu, exit, status).answer(partition.table())
@@ -178,6 +188,13 @@ fn fault(
         at,
         status,
         segment,
+    }
+}
+
+/// Gives the guest an external interrupt, if it takes any now.
+pub fn interrupt(cpu: &mut Cpu, lpcr: u64) {
+    if cpu.registers.msr & msr::EE != 0 {
+        deliver(cpu, EXTERNAL, lpcr);
     }
 }
 
