@@ -187,7 +187,7 @@ impl Guest {
             // SAFETY: as large as the tree, and nobody else's.
             unsafe { place::copy(&tree, kept) };
             put(Range::new(kept.start, tree.len() as u64), papr.place.tree());
-            put(range_of(&rtas::BLOB), papr.place.rtas());
+            put(range_of(rtas::BLOB), papr.place.rtas());
             (r3, endian) = (papr.place.tree().raw(), papr.endian);
         }
         Ok(Self {
