@@ -12,7 +12,7 @@ use core::ptr;
 
 use alloc::vec::Vec;
 use realhpt::addr::{GuestReal, HostReal};
-use realhpt::arch::powerpc64::cache;
+use realhpt::arch::powerpc64::{cache, time_base};
 use realhpt::hcall::abi::{State, Status};
 use realhpt::lpar::control::Start;
 use realhpt::lpar::vcpu::Endian;
@@ -26,12 +26,15 @@ use crate::manifest::{Entry, Load, MAX_LOADS, Manifest, Papr};
 use crate::papr::processor::Processor;
 use crate::papr::rtas::token::REBOOT;
 use crate::papr::{heap, rtas, tree};
-use crate::place;
+use crate::{place, time};
 
 /// Bound on what is put into a partition's memory: image, device tree and RTAS beside what is loaded.
 const CONTENTS: usize = MAX_LOADS + 3;
 /// Bytes that are zeroed, or copied, in a piece of a restart.
 const PIECE: u64 = 1 << 20;
+/// Microseconds between the end of a run and the first piece of the restart: a guest that does nothing else than to start
+/// again is not to fill the log, whose port is slow.
+const PAUSE: u64 = 100_000;
 
 /// How far a restart is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +58,8 @@ impl Step {
 #[derive(Debug)]
 struct Restart {
     after: u64,
+    /// When the time base says so, it begins.
+    at: u64,
     step: Step,
 }
 
@@ -125,13 +130,12 @@ impl Guests {
         self.0.get(number).map(|guest| guest.start)
     }
 
-    /// Does a piece of each restart that is due and no other CPU is at; whether there was one. `cpu` is the caller's number.
+    /// Does a piece of each restart that is due and no other CPU is at; whether there was any. `cpu` is the caller's number.
     pub fn look_after(&self, machine: &Machine, cpu: usize) -> bool {
         let mut busy = false;
         for (guest, partition) in self.0.iter().zip(machine.partitions()) {
             if guest.is_due(partition) {
-                guest.advance(machine, partition, cpu);
-                busy = true;
+                busy |= guest.advance(machine, partition, cpu);
             }
         }
         busy
@@ -183,7 +187,7 @@ impl Guest {
             // SAFETY: as large as the tree, and nobody else's.
             unsafe { place::copy(&tree, kept) };
             put(Range::new(kept.start, tree.len() as u64), papr.place.tree());
-            put(range_of(&rtas::BLOB), papr.place.rtas());
+            put(range_of(rtas::BLOB), papr.place.rtas());
             (r3, endian) = (papr.place.tree().raw(), papr.endian);
         }
         Ok(Self {
@@ -197,6 +201,7 @@ impl Guest {
             is_essential: entry.essential,
             restart: Mutex::new(Restart {
                 after: 0,
+                at: 0,
                 step: Step::FIRST,
             }),
         })
@@ -209,21 +214,25 @@ impl Guest {
             && partition.control().exit_code() == REBOOT
     }
 
-    /// Does a piece of the restart, unless another CPU is at it.
-    fn advance(&self, machine: &Machine, partition: &Partition<'static>, cpu: usize) {
+    /// Does a piece of the restart, unless another CPU is at it, or it is too early; whether it did.
+    fn advance(&self, machine: &Machine, partition: &Partition<'static>, cpu: usize) -> bool {
         let Some(mut restart) = self.restart.try_lock() else {
-            return;
+            return false;
         };
         // It may have been brought to its end between the look and the lock.
         if !self.is_due(partition) {
-            return;
+            return false;
         }
         let run = partition.control().starts();
         if restart.after != run {
             *restart = Restart {
                 after: run,
+                at: time_base() + time::ticks(PAUSE),
                 step: Step::FIRST,
             };
+        }
+        if time_base() < restart.at {
+            return false;
         }
         match restart.step {
             Step::Zero { region, offset } => {
@@ -244,6 +253,7 @@ impl Guest {
                 Err(status) => give_up(machine, partition, status),
             },
         }
+        true
     }
 
     /// Zeroes a piece of a region; what comes next.

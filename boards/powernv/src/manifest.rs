@@ -238,6 +238,7 @@ impl<'a> Reader<'a> {
             Some(_) => self.u64("entry", "entry is not one doubleword")?,
             None => 0,
         };
+        let load = self.load(&memory)?;
         Ok(Entry {
             lpid: Lpid::new(lpid),
             name: self.string("label").unwrap_or(self.0.name()),
@@ -248,9 +249,9 @@ impl<'a> Reader<'a> {
             entry: GuestReal::new(entry),
             start: self.bytes("start").is_some(),
             shared: self.shared(memory.first())?,
-            load: self.load(&memory)?,
+            papr: self.papr(&memory, &load)?,
+            load,
             essential: self.bytes("essential").is_some(),
-            papr: self.papr(&memory)?,
             memory,
             console: self.bytes("console").is_some(),
             vcpus: self
@@ -345,7 +346,7 @@ impl<'a> Reader<'a> {
         Ok(load)
     }
 
-    fn papr(&self, memory: &Memory) -> Result<Option<Papr<'a>>, Error<'a>> {
+    fn papr(&self, memory: &Memory, load: &[Load]) -> Result<Option<Papr<'a>>, Error<'a>> {
         let has = |name: &&str| self.bytes(name).is_some();
         if !has(&"papr") {
             return if ["bootargs", "initrd", "little-endian"].iter().any(has) {
@@ -356,8 +357,10 @@ impl<'a> Reader<'a> {
         }
         let place = Place::new(memory.first())
             .ok_or_else(|| self.wrong("there is no room for a device tree at guest real 0"))?;
-        let loads = self.load(memory)?;
-        if (loads.iter()).any(|load| place.overlaps(load.guest, load.source.size())) {
+        if load
+            .iter()
+            .any(|load| place.overlaps(load.guest, load.source.size()))
+        {
             return Err(self.wrong("load lies over the device tree"));
         }
         let bootargs = if has(&"bootargs") {

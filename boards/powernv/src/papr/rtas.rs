@@ -5,35 +5,22 @@
 //! results, and both lists, in words.
 
 /// A hypercall of H_RTAS, which is not LoPAR's: `sc 1` with this in r3 and the address of the buffer in r4.
-const H_RTAS: u16 = 0xf000;
+const H_RTAS: u32 = 0xf000;
 
 /// RTAS as it stands in a guest's memory, big-endian.
 ///
 /// It moves the buffer's address to where the hypercall takes it, loads the call's number in two steps (in one it would
 /// be sign-extended), and returns to the caller when it is done. It uses no register but these two and no memory, so it
 /// may stand anywhere, and needs nothing of r4. That it is called in 32-bit mode is for the hypercall to see.
-pub const BLOB: [u8; 20] = {
-    let words = [
-        0x7c64_1b78_u32,             // mr 4, 3
-        0x3c60_0000,                 // lis 3, 0
-        0x6063_0000 | H_RTAS as u32, // ori 3, 3, H_RTAS
-        0x4400_0022,                 // sc 1
-        0x4e80_0020,                 // blr
+pub const BLOB: &[u8] = {
+    const WORDS: [[u8; 4]; 5] = [
+        0x7c64_1b78_u32.to_be_bytes(),            // mr 4, 3
+        0x3c60_0000_u32.to_be_bytes(),            // lis 3, 0
+        (0x6063_0000_u32 | H_RTAS).to_be_bytes(), // ori 3, 3, H_RTAS
+        0x4400_0022_u32.to_be_bytes(),            // sc 1
+        0x4e80_0020_u32.to_be_bytes(),            // blr
     ];
-    let [
-        [a, b, c, d],
-        [e, f, g, h],
-        [i, j, k, l],
-        [m, n, o, p],
-        [q, r, s, t],
-    ] = [
-        words[0].to_be_bytes(),
-        words[1].to_be_bytes(),
-        words[2].to_be_bytes(),
-        words[3].to_be_bytes(),
-        words[4].to_be_bytes(),
-    ];
-    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t]
+    WORDS.as_flattened()
 };
 
 /// The calls by their names in the tree, with their tokens (LoPAR 7.3 has the names; tokens are the platform's to choose).
