@@ -40,32 +40,4 @@ pub const TOKENS: [(&str, u32); 12] = [
 ];
 
 /// Tokens of the calls, and the end that one of them brings.
-pub mod token {
-    /// display-character.
-    pub const DISPLAY_CHARACTER: u32 = 0x2001;
-    /// power-off.
-    pub const POWER_OFF: u32 = 0x2003;
-    /// system-reboot.
-    pub const SYSTEM_REBOOT: u32 = 0x2004;
-    /// query-cpu-stopped-state.
-    pub const QUERY_CPU_STOPPED_STATE: u32 = 0x2005;
-    /// start-cpu.
-    pub const START_CPU: u32 = 0x2006;
-    /// stop-self.
-    pub const STOP_SELF: u32 = 0x2007;
-    /// get-time-of-day.
-    pub const GET_TIME_OF_DAY: u32 = 0x2008;
-    /// set-time-of-day.
-    pub const SET_TIME_OF_DAY: u32 = 0x2009;
-    /// ibm,set-xive.
-    pub const SET_XIVE: u32 = 0x200a;
-    /// ibm,get-xive.
-    pub const GET_XIVE: u32 = 0x200b;
-    /// ibm,int-off.
-    pub const INT_OFF: u32 = 0x200c;
-    /// ibm,int-on.
-    pub const INT_ON: u32 = 0x200d;
-
-    /// What a partition has ended with that wants to be started again: "Reboot".
-    pub const REBOOT: u64 = 0x5265_626f_6f74;
-}
+pub use realhpt::hcall::abi::rtas as token;
