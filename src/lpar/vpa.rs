@@ -5,6 +5,8 @@
 //! kept here and only written there, so a guest that writes there, too, deceives nobody but itself. What the
 //! hypervisor does read, the lengths and the mask of the log, is read once.
 //!
+//! It is written by its real address: C of no entry is set by that, as by H_PAGE_INIT.
+//!
 //! # Invariants
 //! * An area lies wholly in the partition's memory, as [`GuestBuffer`] has it. A log and a shadow are there only
 //!   beside a VPA.
