@@ -71,6 +71,8 @@ macro_rules! cases {
             calls::unknown_tokens,
             calls::terminal,
             calls::problem_state_may_not,
+            calls::sprg0_is_set,
+            calls::an_interrupt_for_oneself,
             calls::thirty_two_bit_mode,
             calls::little_endian_mode,
             calls::registers_survive,
