@@ -1,5 +1,5 @@
-//! What a vCPU's operating system and the hypervisor tell each other in memory (LoPAR 14.11.3.2, H_REGISTER_VPA): the
-//! virtual processor area, the SLB shadow buffer, the dispatch trace log.
+//! What a vCPU's operating system and the hypervisor tell each other in memory (LoPAR 14.11.3, Virtual Processor
+//! Areas): the virtual processor area, the SLB shadow buffer, the dispatch trace log.
 //!
 //! [`Areas`] are the registrations of one vCPU, and what is counted for it. The guest owns the memory: what is counted is
 //! kept here and only written there, so a guest that writes there, too, deceives nobody but itself. What the

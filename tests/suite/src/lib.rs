@@ -74,6 +74,7 @@ macro_rules! cases {
             calls::sprg0_is_set,
             calls::an_interrupt_for_oneself,
             calls::thirty_two_bit_mode,
+            calls::rtas_in_32_bit_mode,
             calls::little_endian_mode,
             calls::registers_survive,
             calls::vectors_and_floats_survive,

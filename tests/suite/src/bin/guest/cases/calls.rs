@@ -8,6 +8,7 @@ use realhpt_pseries::{
         H_LPAR_RESUME, H_LPAR_START, H_PAGE_INIT, H_PROTECT, H_PUT_TERM_CHAR, H_READ,
         H_REGISTER_PROC_TBL, H_REGISTER_VPA, H_REMOVE, H_REPORT, H_RTAS, H_SET_MODE, H_SET_SPRG0,
         H_XIRR, H_XIRR_X, LPAR_SELF, OpenFlags, ReportKind, Status, mode,
+        rtas::{CPU_RUNNING, QUERY_CPU_STOPPED_STATE},
     },
     cpu::Msr,
     guard,
@@ -18,7 +19,7 @@ use realhpt_suite::partition;
 
 use super::enter::{NOBODY, small};
 use crate::{
-    bench::Bench,
+    bench::{Bench, load_real, store_real},
     code::{self, HYPERCALL},
     registers::{self, Sprs, State, come_from},
     stream::{READ, Records, WRITE},
@@ -184,6 +185,31 @@ pub(crate) fn thirty_two_bit_mode(bench: &mut Bench<'_>) -> Outcome {
     let value = unsafe { code::execute(&words, [H_READ | high, ptex | high], msr) };
     let (dw0, _) = hcall::read(ptex).must("read")?;
     same("status + dword 0", dw0, value.must("the call comes back")?)
+}
+
+/// H_RTAS as the RTAS blob of a guest makes it: in 32-bit real mode, and whatever the upper halves hold.
+pub(crate) fn rtas_in_32_bit_mode(bench: &mut Bench<'_>) -> Outcome {
+    let buffer = bench.memory(4096)?;
+    // One argument, the vCPU, and two results.
+    let token = u64::from(QUERY_CPU_STOPPED_STATE);
+    for (vcpu, results) in [
+        (0, u64::from(CPU_RUNNING)),
+        (99, 0xffff_fffd << 32 | 0xffff_ffff),
+    ] {
+        let words = [token << 32 | 1, 2 << 32 | vcpu, u64::MAX, u64::MAX];
+        for (at, word) in (buffer..).step_by(8).zip(words) {
+            store_real(at, word);
+        }
+        let high = 0xdead_beef << 32;
+        let msr = Msr::REAL - Msr::SF;
+        // SAFETY: the buffer is nobody's reference; the program is where 32-bit mode reaches.
+        let status = unsafe { code::execute(&[HYPERCALL], [H_RTAS | high, buffer | high], msr) };
+        same("status", 0, status.must("the call comes back")?)?;
+        let [.., beside] = words;
+        same("results", results, load_real(buffer + 16))?;
+        same("what stands beside", beside, load_real(buffer + 24))?;
+    }
+    Ok(())
 }
 
 /// A little-endian guest's registers are as good as any; it comes back little-endian, and its interrupts are taken
