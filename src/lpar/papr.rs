@@ -84,10 +84,13 @@ impl Papr {
         self.clock.store(ahead, Ordering::Relaxed);
     }
 
-    /// Sets a field of the LPCR.
+    /// Sets a field of the LPCR, at once: a vCPU that begins a turn meanwhile has the old value or the new one.
     pub(crate) fn set_lpcr(&self, field: u64, value: u64) {
-        self.lpcr.fetch_and(!field, Ordering::Relaxed);
-        self.lpcr.fetch_or(value & field, Ordering::Relaxed);
+        let set = |lpcr| Some(lpcr & !field | value & field);
+        // It always says what is to be set.
+        let _ = self
+            .lpcr
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, set);
     }
 }
 
