@@ -47,8 +47,7 @@ impl Papr {
         }
     }
 
-    /// Begins anew for a vCPU, which stops itself.
-    /// The vCPUs that an interrupt waits for by that.
+    /// Begins anew for a vCPU, which stops itself; which vCPUs an interrupt waits for by that.
     pub(super) fn reset_vcpu(&self, vcpu: usize) -> Set {
         let _ = self.with_areas(vcpu, |areas| *areas = Areas::new());
         self.xics.reset_vcpu(vcpu)
