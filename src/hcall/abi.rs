@@ -171,7 +171,7 @@ pub mod behaviour {
 
 /// H_REGISTER_VPA: what is shared with the hypervisor in memory. See [`vpa`].
 pub const H_REGISTER_VPA: u64 = 0xdc;
-/// H_EOI (LoPAR 14.5.4.4): ends the interrupt that r4, the XIRR of H_XIRR, names.
+/// H_EOI (LoPAR 14.5.4, Interrupt Support): ends the interrupt that r4, the XIRR of H_XIRR, names.
 pub const H_EOI: u64 = 0x64;
 /// H_CPPR: interrupts that are less favoured than r4 wait.
 pub const H_CPPR: u64 = 0x68;

@@ -1,5 +1,6 @@
-//! What a vCPU sets of its processor by hypercall: H_SET_MODE (LoPAR 14.5.4.3.7), H_REGISTER_PROC_TBL, H_SET_SPRG0,
-//! H_SET_DABR and H_SET_XDABR (LoPAR 14.5.4.3); and H_GET_CPU_CHARACTERISTICS, what it has to know of it.
+//! What a vCPU sets of its processor by hypercall (LoPAR 14.5.4.3, Processor Register Hypervisor Resource Access):
+//! H_SET_MODE, H_REGISTER_PROC_TBL, H_SET_SPRG0, H_SET_DABR and H_SET_XDABR; and what it has to know of it,
+//! H_GET_CPU_CHARACTERISTICS.
 //!
 //! # H_SET_MODE
 //! The endianness of interrupts and their place are the partition's, as Linux expects: each vCPU has them from its next

@@ -1,4 +1,4 @@
-//! H_REGISTER_VPA (LoPAR 14.11.3.2): where a vCPU shares memory with the hypervisor.
+//! H_REGISTER_VPA (LoPAR 14.11.3, Virtual Processor Areas): where a vCPU shares memory with the hypervisor.
 //!
 //! Any vCPU registers areas for any of its partition. Checked in this order: what is to be done, the vCPU, address and length
 //! of the area, then what else is registered: H_RESOURCE for a log or a shadow without a VPA, and for the end of a

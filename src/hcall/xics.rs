@@ -1,4 +1,4 @@
-//! The calls of the interrupt option (LoPAR 14.5.4.4): H_XIRR, H_XIRR_X, H_CPPR, H_EOI, H_IPI, H_IPOLL.
+//! The calls of the interrupt option (LoPAR 14.5.4, Interrupt Support): H_XIRR, H_XIRR_X, H_CPPR, H_EOI, H_IPI, H_IPOLL.
 //!
 //! All but the last two are about the calling vCPU. A priority is the low byte of its register. A server that the partition
 //! lacks is H_PARAMETER; so is the end of an interrupt that no source has, and CPPR stays as it is then.

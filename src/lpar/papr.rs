@@ -47,8 +47,7 @@ impl Papr {
         }
     }
 
-    /// Begins anew for a vCPU, which stops itself.
-    /// The vCPUs that an interrupt waits for by that.
+    /// Begins anew for a vCPU, which stops itself; which vCPUs an interrupt waits for by that.
     pub(super) fn reset_vcpu(&self, vcpu: usize) -> Set {
         let _ = self.with_areas(vcpu, |areas| *areas = Areas::new());
         self.xics.reset_vcpu(vcpu)
@@ -84,10 +83,13 @@ impl Papr {
         self.clock.store(ahead, Ordering::Relaxed);
     }
 
-    /// Sets a field of the LPCR.
+    /// Sets a field of the LPCR, at once: a vCPU that begins a turn meanwhile has the old value or the new one.
     pub(crate) fn set_lpcr(&self, field: u64, value: u64) {
-        self.lpcr.fetch_and(!field, Ordering::Relaxed);
-        self.lpcr.fetch_or(value & field, Ordering::Relaxed);
+        let set = |lpcr| Some(lpcr & !field | value & field);
+        // It always says what is to be set.
+        let _ = self
+            .lpcr
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, set);
     }
 }
 

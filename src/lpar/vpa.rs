@@ -1,9 +1,11 @@
-//! What a vCPU's operating system and the hypervisor tell each other in memory (LoPAR 14.11.3.2, H_REGISTER_VPA): the
-//! virtual processor area, the SLB shadow buffer, the dispatch trace log.
+//! What a vCPU's operating system and the hypervisor tell each other in memory (LoPAR 14.11.3, Virtual Processor
+//! Areas): the virtual processor area, the SLB shadow buffer, the dispatch trace log.
 //!
 //! [`Areas`] are the registrations of one vCPU, and what is counted for it. The guest owns the memory: what is counted is
 //! kept here and only written there, so a guest that writes there, too, deceives nobody but itself. What the
 //! hypervisor does read, the lengths and the mask of the log, is read once.
+//!
+//! It is written by its real address: C of no entry is set by that, as by H_PAGE_INIT.
 //!
 //! # Invariants
 //! * An area lies wholly in the partition's memory, as [`GuestBuffer`] has it. A log and a shadow are there only

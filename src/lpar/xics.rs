@@ -1,5 +1,5 @@
-//! The interrupt controllers of a partition, as LoPAR's interrupt option (chapter 6, 14.5.4.4) shows them: a presentation
-//! controller for each vCPU, and the sources that may interrupt them.
+//! The interrupt controllers of a partition, as LoPAR's interrupt option (chapter 6; 14.5.4, Interrupt Support) shows
+//! them: a presentation controller for each vCPU, and the sources that may interrupt them.
 //!
 //! [`Xics`] has all of it behind one lock, held for a few loads and stores; beside it stands a bit for each vCPU that an
 //! interrupt waits for, which a board asks for before each entry. A server's number is its vCPU's.

@@ -263,9 +263,9 @@ impl Machine for Processor {
     }
 
     fn set(&self, register: GuestRegister, value: u64) {
-        // SAFETY: in each case a register of the guest's own, that this processor has and that the hypervisor does
-        // not use; the hypercall has checked that it watches no hypervisor state.
         match register {
+            // SAFETY: in each case a register of the guest's own, that this processor has and that the hypervisor does
+            // not use; the hypercall has checked that it watches no hypervisor state.
             GuestRegister::Sprg0 => unsafe { spr::SPRG0.write(value) },
             // SAFETY: as above.
             GuestRegister::Ciabr => unsafe { spr::CIABR.write(value) },
