@@ -9,7 +9,7 @@ use crate::trouble::{Result, Trouble};
 use crate::work::{Worker, ended_well, status};
 
 /// How many processes there are.
-const WORKERS: u64 = 4;
+const WORKERS: usize = 4;
 
 /// Runs them all and gives the exit status.
 pub(crate) fn main(arguments: Arguments) -> i32 {
@@ -27,9 +27,11 @@ fn run(seconds: u64, seed: u64, page: usize) -> Result<()> {
     let pool = Pool::new(page)?;
     let begin = system::seconds();
     let until = begin.saturating_add(seconds);
-    let mut children = heapless::Vec::<_, { WORKERS as usize }>::new();
-    for number in 0..WORKERS {
-        let worker = Worker::new(pool, page, seed.wrapping_mul(WORKERS).wrapping_add(number));
+    let mut children = heapless::Vec::<_, WORKERS>::new();
+    // A process's own seed is one of as many from the program's.
+    let seeds = (0..).map(|number: u64| seed.wrapping_mul(WORKERS as u64).wrapping_add(number));
+    for own in seeds.take(WORKERS) {
+        let worker = Worker::new(pool, page, own);
         let child = system::fork(|| status(rounds(worker, pool, until)))?;
         // There is room for all.
         let _ = children.push(child);

@@ -44,44 +44,57 @@ unsafe extern "C" fn begin(stack: *const usize) -> ! {
     system::exit(run::main(arguments))
 }
 
+/// Words of memory, one after the other.
+struct Words(*const usize);
+
+impl Words {
+    /// # Safety
+    /// There is another one.
+    unsafe fn next(&mut self) -> usize {
+        // SAFETY: the caller's.
+        let word = unsafe { self.0.read() };
+        // SAFETY: behind that one at most.
+        self.0 = unsafe { self.0.add(1) };
+        word
+    }
+}
+
 /// # Safety
 /// As for [`begin`].
 unsafe fn read(stack: *const usize) -> Arguments {
-    // SAFETY: the number of arguments stands there.
-    let count = unsafe { stack.read() };
+    let mut words = Words(stack);
     let mut arguments = Arguments {
         page: 1 << 16,
         ..Arguments::default()
     };
-    for (index, number) in (1..count).zip(&mut arguments.numbers) {
-        // SAFETY: one of `count` pointers that follow the number.
-        let argument = unsafe { stack.add(1 + index).read() };
+    // SAFETY: the number of arguments, of which the first is the program's name.
+    let count = unsafe { words.next() };
+    for index in 0..count {
+        // SAFETY: there are so many.
+        let argument = unsafe { words.next() };
         // SAFETY: an argument is a string with an end.
         let text = unsafe { CStr::from_ptr(core::ptr::with_exposed_provenance(argument)) };
-        *number = text.to_str().ok().and_then(|text| text.parse().ok());
+        let number = index
+            .checked_sub(1)
+            .and_then(|index| arguments.numbers.get_mut(index));
+        if let Some(number) = number {
+            *number = text.to_str().ok().and_then(|text| text.parse().ok());
+        }
     }
-    // SAFETY: behind the arguments and their NULL.
-    let mut word = unsafe { stack.add(count + 2) };
-    // SAFETY: the environment, up to its NULL.
-    while unsafe { word.read() } != 0 {
-        // SAFETY: as above; the auxiliary vector follows.
-        word = unsafe { word.add(1) };
-    }
-    // SAFETY: behind that NULL.
-    word = unsafe { word.add(1) };
+    // SAFETY: NULL, then the environment, which ends with NULL too.
+    let _ = unsafe { words.next() };
+    // SAFETY: as above.
+    while unsafe { words.next() } != 0 {}
     loop {
-        // SAFETY: pairs up to one that begins with AT_NULL.
-        let kind = unsafe { word.read() };
+        // SAFETY: pairs follow, up to one that begins with AT_NULL.
+        let kind = unsafe { words.next() };
         // SAFETY: the pair's other half.
-        let value = unsafe { word.add(1).read() };
-        if kind == usize::try_from(AT_NULL).unwrap_or_default() {
-            return arguments;
+        let value = unsafe { words.next() };
+        match u32::try_from(kind) {
+            Ok(AT_NULL) => return arguments,
+            Ok(AT_PAGESZ) => arguments.page = value,
+            _ => {}
         }
-        if u32::try_from(kind) == Ok(AT_PAGESZ) {
-            arguments.page = value;
-        }
-        // SAFETY: that was not the last pair.
-        word = unsafe { word.add(2) };
     }
 }
 

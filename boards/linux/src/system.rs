@@ -57,17 +57,9 @@ pub(crate) struct File(usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Child(usize);
 
-/// usize has 64 bits here.
+/// The kernel's numbers and flags, as it takes them.
 const fn size(bits: u32) -> usize {
-    let mut wide = 0_usize;
-    let mut bit = 0;
-    while bit < 32 {
-        if bits >> bit & 1 != 0 {
-            wide |= 1 << bit;
-        }
-        bit += 1;
-    }
-    wide
+    bits as usize
 }
 
 /// One system call: number in r0, arguments from r3; CR0[SO] tells an error, whose number is then in r3.

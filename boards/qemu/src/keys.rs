@@ -121,7 +121,8 @@ mod tests {
 
     #[test]
     fn the_escape_is_found_wherever_it_is_cut() {
-        let cases: [(&[&[u8]], &[u8], bool); 7] = [
+        type Case<'a> = (&'a [&'a [u8]], &'a [u8], bool);
+        let cases: [Case<'_>; 7] = [
             (&[b"ls\r"], b"ls\r", false),
             (&[b"\x03\x04"], b"\x03\x04", false),
             (&[b"a\x01x"], b"a", true),

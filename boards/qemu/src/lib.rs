@@ -24,6 +24,7 @@ pub mod images;
 pub mod interrupt;
 pub mod keys;
 pub mod library;
+mod lines;
 pub mod log;
 pub mod machine;
 pub mod manifest;

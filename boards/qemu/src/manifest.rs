@@ -632,7 +632,7 @@ mod tests {
     fn property(fdt: &[u8], wanted: &str) -> Option<Vec<u8>> {
         let word = |at: usize| {
             let bytes = fdt.get(at..at + 4)?;
-            Some(usize::try_from(u32::from_be_bytes(bytes.try_into().ok()?)).ok()?)
+            usize::try_from(u32::from_be_bytes(bytes.try_into().ok()?)).ok()
         };
         let (mut at, strings) = (word(8)?, word(12)?);
         loop {

@@ -9,13 +9,14 @@ use std::fs::File;
 use std::io::Read;
 use std::process::ChildStdin;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use crate::interrupt;
+use crate::lines::{self, Said};
 use crate::log::{Catalogue, Frame};
 use crate::machine::{Ends, Machine, Settings};
 use crate::terminal::{Lines, Terminal};
@@ -186,21 +187,16 @@ impl Session {
             mut complaints,
         } = ends;
         let (sender, events) = channel();
-        let frames = sender.clone();
         thread::spawn(move || {
             let mut decoder = catalogue.decoder();
-            pump(log, &frames, |bytes| {
-                decoder
-                    .decode(bytes)
-                    .into_iter()
-                    .map(Event::Frame)
-                    .collect()
+            lines::read(log, console, |said| match said {
+                Said::Log(bytes) => {
+                    let mut frames = decoder.decode(&bytes).into_iter();
+                    frames.all(|frame| sender.send(Event::Frame(frame)).is_ok())
+                }
+                Said::Console(bytes) => sender.send(Event::Console(bytes)).is_ok(),
+                Said::Closed => sender.send(Event::Closed).is_ok(),
             });
-        });
-        thread::spawn(move || {
-            pump(console, &sender, |bytes| {
-                vec![Event::Console(bytes.to_vec())]
-            })
         });
         let complaints = thread::spawn(move || {
             let mut text = Vec::new();
@@ -381,19 +377,6 @@ impl Session {
             into.push_str(&format!("--- QEMU\n{}", self.qemu_said));
         }
     }
-}
-
-/// Reads a line to its end and sends what `events` makes of it.
-fn pump(mut line: impl Read, sender: &Sender<Event>, mut events: impl FnMut(&[u8]) -> Vec<Event>) {
-    let mut buffer = [0; 4096];
-    while let Ok(length @ 1..) = line.read(&mut buffer) {
-        for event in events(buffer.get(..length).unwrap_or_default()) {
-            if sender.send(event).is_err() {
-                return;
-            }
-        }
-    }
-    let _ = sender.send(Event::Closed);
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ pub struct Software {
 }
 
 impl Software {
-    /// A program with its RAM disk and its command line.
+    /// A program with its RAM disk and its command line. A RAM disk of no bytes is none.
     #[must_use]
     pub fn new(program: Program, initrd: Option<Vec<u8>>, bootargs: &str) -> Self {
         let mut end = program.end();
@@ -47,7 +47,7 @@ impl Software {
             bootargs: bootargs.to_owned(),
             initrd: None,
         };
-        let initrd = initrd.map(|bytes| {
+        let initrd = initrd.filter(|bytes| !bytes.is_empty()).map(|bytes| {
             let start = end.next_multiple_of(PAGE);
             end = start + bytes.len() as u64;
             papr.initrd = Some((start, end));
