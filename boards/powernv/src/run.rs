@@ -172,9 +172,12 @@ impl<'r, E: Extension> Run<'r, E> {
             machine.machine.flush_lpid(lpid);
         }
         control.pay(&machine.machine, lpid, self.number);
-        let lpcr = self
-            .translation
-            .load(&machine.machine, self.generation, partition, partition.lpcr());
+        let lpcr = self.translation.load(
+            &machine.machine,
+            self.generation,
+            partition,
+            partition.lpcr(),
+        );
         // SAFETY: the area of this CPU.
         let area = unsafe { &mut *self.cpu };
         partition.vcpu_dispatched(&machine.machine, area.seat, &area.registers);

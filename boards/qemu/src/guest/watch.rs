@@ -34,7 +34,7 @@ impl<'a> Watch<'a> {
         let essential = manifest
             .partitions()
             .iter()
-            .filter(|partition| partition.essential);
+            .filter(|partition| partition.essential && partition.papr.is_some());
         Self {
             terminal,
             guests: essential
@@ -63,7 +63,13 @@ impl<'a> Watch<'a> {
         self.left.load(Ordering::Relaxed)
     }
 
-    fn all_have_ended(&self) -> bool {
+    /// Where it shows what it shows.
+    pub(super) const fn terminal(&self) -> &'a Terminal {
+        self.terminal
+    }
+
+    /// Whether the machine waits for none of the guests any more.
+    pub(super) fn all_have_ended(&self) -> bool {
         self.guests.iter().all(|(_, code)| code.is_some())
     }
 

@@ -6,8 +6,6 @@
 
 use super::record::Entry;
 
-/// B, a segment of 1 TiB.
-const B_1T: u64 = 1 << 62;
 /// Dword 0: the secondary hash.
 const V_SECONDARY: u64 = 2;
 /// Dword 0: a large page, whose sizes are in LP.
@@ -119,10 +117,7 @@ mod tests {
         };
         let page = Page::of(entry(0x1_0000)).expect("a page");
         assert_eq!((page.vsid, page.offset), (0x0ea1_b217, 0));
-        assert_eq!(
-            (page.base_shift, page.shift, page.real),
-            (16, 16, 0x1_0000)
-        );
+        assert_eq!((page.base_shift, page.shift, page.real), (16, 16, 0x1_0000));
         assert!(fits(0x190b8, entry(0), 22));
         assert!(fits(0x190b0, entry(0x1_0000), 22));
         // 128 groups away: the entry determines that bit.
@@ -159,7 +154,7 @@ mod tests {
         assert_eq!(Page::of(reserved), None);
         assert!(!fits(0, reserved, 22));
         let odd = Entry {
-            dw0: V_LARGE | B_1T | 1,
+            dw0: V_LARGE | 1 << 62 | 1,
             dw1: 0x2000,
         };
         assert_eq!(Page::of(odd), None);
