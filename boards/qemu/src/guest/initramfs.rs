@@ -1,20 +1,26 @@
-//! The initial RAM disk that Linux gets if no other is given: busybox, our stress program, and a script that leaves the
-//! console to a shell. A cpio archive in the format `newc`, not compressed: it is never stored.
+//! The initial RAM disk that Linux gets if no other is given: busybox, which is the first process too, our stress program,
+//! and the scripts that leave the console to a shell. A cpio archive in the format `newc`, not compressed: it is never
+//! stored.
 
 use std::io::{Cursor, Write as _};
 
 use anyhow::{Context as _, Result};
 use cpio::newc::{Builder, ModeFileType, trailer};
 
-/// The first process.
-const INIT: &[u8] = include_bytes!("../../../linux/init");
+/// What the first process does: this script, then a session on the console, which the leading `-` makes the terminal that
+/// controls it.
+const INITTAB: &[u8] = b"::sysinit:/etc/rc\nhvc0::respawn:-/etc/session\n";
+/// Makes the system usable.
+const RC: &[u8] = include_bytes!("../../../linux/rc");
+/// A shell whose end is the system's.
+const SESSION: &[u8] = b"#!/bin/sh\nHOME=/root PS1='# ' sh\npoweroff -f\n";
 
 /// What is in the archive.
 enum Node<'a> {
     Directory,
-    /// A program.
+    /// A file, which may be run.
     Program(&'a [u8]),
-    /// A link to another name in the same directory.
+    /// A link.
     Link(&'a str),
     /// A character device.
     Device(u32, u32),
@@ -29,6 +35,7 @@ pub fn build(busybox: &[u8], stress: &[u8]) -> Result<Vec<u8>> {
     let nodes = [
         ("bin", Node::Directory),
         ("dev", Node::Directory),
+        ("etc", Node::Directory),
         ("proc", Node::Directory),
         ("root", Node::Directory),
         ("sys", Node::Directory),
@@ -37,7 +44,10 @@ pub fn build(busybox: &[u8], stress: &[u8]) -> Result<Vec<u8>> {
         ("bin/busybox", Node::Program(busybox)),
         ("bin/sh", Node::Link("busybox")),
         ("bin/hptstress", Node::Program(stress)),
-        ("init", Node::Program(INIT)),
+        ("etc/inittab", Node::Program(INITTAB)),
+        ("etc/rc", Node::Program(RC)),
+        ("etc/session", Node::Program(SESSION)),
+        ("init", Node::Link("bin/busybox")),
     ];
     let mut archive = Cursor::new(Vec::new());
     for (number, (name, node)) in (1..).zip(nodes) {
@@ -116,21 +126,24 @@ mod tests {
         );
         assert_eq!(find("bin/sh"), Some((0o120_755, b"busybox".as_slice())));
         assert_eq!(find("dev/console"), Some((0o020_755, [].as_slice())));
-        assert_eq!(find("init"), Some((0o100_755, INIT)));
-        assert_eq!(nodes.len(), 11);
+        assert_eq!(find("init"), Some((0o120_755, b"bin/busybox".as_slice())));
+        assert_eq!(find("etc/rc"), Some((0o100_755, RC)));
+        assert_eq!(nodes.len(), 15);
     }
 
     #[test]
-    fn the_script_is_one() {
-        let mut shell = Command::new("sh");
-        let mut shell = shell
-            .arg("-n")
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("sh can be run");
-        let mut input = shell.stdin.take().expect("a pipe");
-        input.write_all(INIT).expect("sh reads");
-        drop(input);
-        assert!(shell.wait().expect("sh ends").success());
+    fn the_scripts_are_scripts() {
+        for script in [RC, SESSION] {
+            let mut shell = Command::new("sh");
+            let mut shell = shell
+                .arg("-n")
+                .stdin(Stdio::piped())
+                .spawn()
+                .expect("sh can be run");
+            let mut input = shell.stdin.take().expect("a pipe");
+            input.write_all(script).expect("sh reads");
+            drop(input);
+            assert!(shell.wait().expect("sh ends").success());
+        }
     }
 }
