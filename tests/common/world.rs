@@ -10,6 +10,7 @@ use realhpt::arch::host::Recording;
 use realhpt::hcall::abi::{self, ReadFlags, ReportKind, Status};
 use realhpt::hcall::{Frame, Next, Platform, Seat, dispatch};
 use realhpt::lpar::control::Start;
+use realhpt::lpar::vcpu::Endian;
 use realhpt::lpar::vcpus::Left;
 use realhpt::lpar::{Partition, System};
 use realhpt::sync::Ordering;
@@ -197,6 +198,7 @@ impl<'s, M: Machine> World<'s, M> {
         let start = Start {
             entry: GuestReal::new(0x100),
             r3: 0,
+            endian: Endian::Big,
         };
         partition.start(&self.system.machine, start).unwrap();
         let control = partition.control();

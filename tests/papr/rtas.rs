@@ -14,6 +14,7 @@ use realhpt::hcall::abi::rtas::{
 };
 use realhpt::hcall::abi::{self, State, Status};
 use realhpt::lpar::control::Start;
+use realhpt::lpar::vcpu::Endian;
 use realhpt::lpar::vcpus::Left;
 
 /// What stands where nothing was written.
@@ -121,8 +122,8 @@ fn vcpus_are_started_and_stop_themselves() {
     );
     assert_eq!(query(1), [SUCCESS, CPU_RUNNING as i32]);
     assert_eq!(call(&world, START_CPU, &[1, 0, 0], 1), [HARDWARE_ERROR]);
-    let Start { entry, r3 } = control.dispatch(1, 1).unwrap().start.unwrap();
-    assert_eq!((entry.raw(), r3), (0x8000_0100, 7));
+    let Start { entry, r3, endian } = control.dispatch(1, 1).unwrap().start.unwrap();
+    assert_eq!((entry.raw(), r3, endian), (0x8000_0100, 7, Endian::Big));
     let (next, _) = call_at(&world, 1, 0x3000, STOP_SELF, &[], 1);
     assert_eq!(next, Next::Stop);
     world.system.leave(world.client(), 1, Left::Stopped);

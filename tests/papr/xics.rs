@@ -260,6 +260,7 @@ fn a_vcpu_that_stops_and_a_partition_that_starts_begin_anew() {
     let start = realhpt::lpar::control::Start {
         entry: realhpt::addr::GuestReal::new(0x100),
         r3: 0,
+        endian: realhpt::lpar::vcpu::Endian::Big,
     };
     control.start_vcpu(1, start).unwrap();
     assert!(control.dispatch(1, 1).is_some());

@@ -5,8 +5,8 @@
 //! applied one after the other, a fresh first pass, and that pass restored into a partition that stays empty
 //! otherwise and read back. The guest goes on as if nothing had happened.
 //!
-//! A thread of its own drives the agent ([`drive`]), beside the one that shows the guest's console; lines to be shown and
-//! [`Signs`] are all that they exchange.
+//! A thread of its own drives the agent, beside the one that shows the guest's console; lines to be shown and two signs, that
+//! the guest has ended and that the machine is off, are all that they exchange.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
