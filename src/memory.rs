@@ -182,6 +182,26 @@ impl Regions {
     }
 }
 
+impl Regions {
+    /// Claims the buffer of `count` words at `at`: 4-byte aligned and wholly inside one region, else nothing.
+    #[must_use]
+    pub fn claim_words(&self, at: GuestReal, count: u32) -> Option<GuestWords> {
+        if !at.is_aligned(4) {
+            return None;
+        }
+        let (count, before) = (u64::from(count), at.raw() >> 2 & 1);
+        let buffer = self.claim(
+            GuestReal::new(at.raw() & !7),
+            (4 * (before + count)).next_multiple_of(8),
+        )?;
+        Some(GuestWords {
+            buffer,
+            before,
+            count,
+        })
+    }
+}
+
 /// A buffer of a guest's that was checked: 8-byte aligned, inside one region of the partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuestBuffer {
@@ -222,6 +242,39 @@ impl GuestBuffer {
                 Some(HostReal::new(self.host.raw() + offset))
             }
             _ => None,
+        }
+    }
+}
+
+/// A buffer of words, 4-byte aligned, that was checked. Guest memory is read by doublewords, and a region is made of whole
+/// ones: so the buffer may have a word more before it and one behind it, which are the partition's own and are left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuestWords {
+    buffer: GuestBuffer,
+    /// Words of the first doubleword that come before the buffer.
+    before: u64,
+    count: u64,
+}
+
+impl GuestWords {
+    /// Where a word is, to be stored there.
+    #[must_use]
+    pub const fn word(&self, number: u64) -> Option<HostReal> {
+        if number >= self.count {
+            return None;
+        }
+        Some(HostReal::new(
+            self.buffer.host.raw() + 4 * (self.before + number),
+        ))
+    }
+
+    /// Where the doubleword is that holds a word, and how far to the right its value is to be shifted.
+    #[must_use]
+    pub const fn holder(&self, number: u64) -> Option<(HostReal, u32)> {
+        match self.word(number) {
+            Some(at) if at.is_aligned(8) => Some((at, 32)),
+            Some(at) => Some((HostReal::new(at.raw() & !7), 0)),
+            None => None,
         }
     }
 }
@@ -404,6 +457,22 @@ mod tests {
         assert_eq!(unread.entries(2).left(), 0);
         assert_eq!(unread.dword(), Some(HostReal::new(0x4001_0048)));
         assert_eq!(unread.dword(), None, "four bytes are left");
+    }
+
+    #[test]
+    fn words_are_where_they_are_in_their_doublewords() {
+        let regions = regions();
+        let claim = |at, count| regions.claim_words(GuestReal::new(at), count);
+        let words = claim(12, 3).unwrap();
+        assert_eq!(words.word(0), Some(HostReal::new(0x4001_000c)));
+        assert_eq!(words.holder(0), Some((HostReal::new(0x4001_0008), 0)));
+        assert_eq!(words.holder(1), Some((HostReal::new(0x4001_0010), 32)));
+        assert_eq!(words.word(3), None);
+        assert!(claim(2, 1).is_none());
+        assert!(claim(0x200_0000 - 4, 1).is_some());
+        assert!(claim(0x200_0000 - 4, 2).is_none());
+        assert!(claim(8, u32::MAX).is_none());
+        assert!(claim(u64::MAX - 3, 1).is_none());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::vec::Vec;
 
-use super::Machine;
+use super::{GuestRegister, Machine};
 use crate::addr::{HostReal, Lpid};
 use crate::sync::BeDword;
 
@@ -41,6 +41,8 @@ pub enum Event {
     Zero(HostReal, u64),
     /// Instructions were made visible: where, and how many bytes.
     Synchronise(HostReal, u64),
+    /// A register of the calling vCPU was set.
+    Set(GuestRegister, u64),
 }
 
 /// What hardware does late.
@@ -53,6 +55,8 @@ pub struct Recording {
     late: Mutex<Vec<Late>>,
     memory: Vec<AtomicU64>,
     for_itself: bool,
+    no_watchpoints: bool,
+    time: AtomicU64,
     backed: Vec<(u64, u64)>,
     /// Doublewords of backed memory that are not zero.
     sparse: Mutex<BTreeMap<u64, u64>>,
@@ -83,6 +87,20 @@ impl Recording {
             for_itself: true,
             ..self
         }
+    }
+
+    /// The same, but without watchpoints that guests may have, as on POWER9.
+    #[must_use]
+    pub fn without_watchpoints(self) -> Self {
+        Self {
+            no_watchpoints: true,
+            ..self
+        }
+    }
+
+    /// Lets time pass, in ticks of the time base.
+    pub fn pass(&self, ticks: u64) {
+        self.time.fetch_add(ticks, Ordering::Relaxed);
     }
 
     /// Puts memory at `at`, all zero. What lies below the end of the vector stays in it.
@@ -206,6 +224,25 @@ impl Machine for Recording {
         }
     }
 
+    fn store_word(&self, at: HostReal, value: u32) {
+        let dword = HostReal::new(at.raw() & !7);
+        let shift = if at.is_aligned(8) { 32 } else { 0 };
+        let before = self.load(dword) & !(0xffff_ffff << shift);
+        self.store(dword, before | u64::from(value) << shift);
+    }
+
+    fn has(&self, register: GuestRegister) -> bool {
+        !self.no_watchpoints || register <= GuestRegister::Ciabr
+    }
+
+    fn set(&self, register: GuestRegister, value: u64) {
+        self.note(Event::Set(register, value));
+    }
+
+    fn time_base(&self) -> u64 {
+        self.time.load(Ordering::Relaxed)
+    }
+
     fn zero(&self, at: HostReal, bytes: u64) {
         self.note(Event::Zero(at, bytes));
         let (mut at, end) = (at.raw(), at.raw() + bytes);
@@ -264,6 +301,18 @@ impl<T: Machine> Machine for &T {
     }
     fn store(&self, at: HostReal, value: u64) {
         (**self).store(at, value);
+    }
+    fn store_word(&self, at: HostReal, value: u32) {
+        (**self).store_word(at, value);
+    }
+    fn has(&self, register: GuestRegister) -> bool {
+        (**self).has(register)
+    }
+    fn set(&self, register: GuestRegister, value: u64) {
+        (**self).set(register, value);
+    }
+    fn time_base(&self) -> u64 {
+        (**self).time_base()
     }
     fn zero(&self, at: HostReal, bytes: u64) {
         (**self).zero(at, bytes);

@@ -2,7 +2,8 @@
 //!
 //! [`Machine`] is all the engine knows of the processor: the TLB instructions and barriers that keep a real
 //! HPT coherent (ISA 3.0B Book III section 5.10), the byte store that R of a live entry is cleared with, and
-//! guest memory by host real address: doublewords, and what is done to pages as a whole.
+//! guest memory by host real address: doublewords and words, and what is done to pages as a whole; and the few
+//! registers of a guest that hypercalls set or need.
 //! `powerpc64` has the instructions; `host` records what was asked for and plays a hardware that
 //! sets R and C as late as it may, so that tests can hold the engine to its orderings. `arrays` is the memory that the
 //! engine's tables are in.
@@ -18,6 +19,23 @@ pub mod powerpc64;
 
 /// Bound on the CPUs of a machine: sets of them are the bits of a doubleword.
 pub const MAX_CPUS: usize = 64;
+
+/// Registers of a vCPU that it sets by hypercall. They are in the processor while it makes the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum GuestRegister {
+    /// For software.
+    Sprg0,
+    /// Breaks when the instruction at an address completes.
+    Ciabr,
+    /// The address of a watchpoint.
+    Dawr0,
+    /// What of it is watched.
+    Dawrx0,
+    /// The address of the second watchpoint (ISA 3.1).
+    Dawr1,
+    /// What of it is watched.
+    Dawrx1,
+}
 
 /// What the engine needs of a processor.
 pub trait Machine {
@@ -64,6 +82,19 @@ pub trait Machine {
 
     /// Writes a doubleword of guest memory as big-endian. `at` is 8-byte aligned and came from a region.
     fn store(&self, at: HostReal, value: u64);
+
+    /// Writes a word of guest memory as big-endian, and nothing beside it. `at` is 4-byte aligned and came from a
+    /// region.
+    fn store_word(&self, at: HostReal, value: u32);
+
+    /// Whether guests may have this register: the processor has it, and no value in it harms others.
+    fn has(&self, register: GuestRegister) -> bool;
+
+    /// Sets a register of the vCPU that makes the hypercall. It is one that the processor has.
+    fn set(&self, register: GuestRegister, value: u64);
+
+    /// The time base.
+    fn time_base(&self) -> u64;
 
     /// Zeroes guest memory that came from a region; address and length are multiples of 128. `dcbz`.
     fn zero(&self, at: HostReal, bytes: u64);

@@ -76,6 +76,18 @@ pub const H_CLEAR_HPT: u64 = 0x358;
 pub const H_RESIZE_HPT_PREPARE: u64 = 0x36c;
 /// H_RESIZE_HPT_COMMIT.
 pub const H_RESIZE_HPT_COMMIT: u64 = 0x370;
+/// H_SET_SPRG0 (LoPAR 14.5.4.3): sets SPRG0 of the calling vCPU.
+pub const H_SET_SPRG0: u64 = 0x24;
+/// H_SET_DABR: a data breakpoint, as processors had it before DAWR.
+pub const H_SET_DABR: u64 = 0x28;
+/// H_SET_XDABR: the same with an extension that says for whom.
+pub const H_SET_XDABR: u64 = 0x134;
+/// H_SET_MODE: endianness and place of interrupts, break and watch points. See [`mode`].
+pub const H_SET_MODE: u64 = 0x31c;
+/// H_REGISTER_PROC_TBL: how the partition translates (ISA 3.0). See [`process_table`].
+pub const H_REGISTER_PROC_TBL: u64 = 0x37c;
+/// H_GET_CPU_CHARACTERISTICS: what is to be done against speculation. r4: characteristics, r5: behaviour.
+pub const H_GET_CPU_CHARACTERISTICS: u64 = 0x1c8;
 /// H_GET_TERM_CHAR.
 pub const H_GET_TERM_CHAR: u64 = 0x54;
 /// H_PUT_TERM_CHAR. H_BUSY: nothing was taken, the partition has written too much lately; call again.
@@ -119,6 +131,133 @@ pub const H_VCPU_START: u64 = 0xf140;
 /// Takes the calling vCPU offline until it is started anew: what the RTAS call stop-self is for.
 pub const H_VCPU_STOP: u64 = 0xf144;
 
+/// Resources of [`H_SET_MODE`], r5, and what r4 may be for them.
+pub mod mode {
+    /// CIABR: r6 is its value.
+    pub const CIABR: u64 = 1;
+    /// DAWR0: r6 is its value, r7 that of DAWRX0.
+    pub const DAWR0: u64 = 2;
+    /// Where interrupts are taken while translation is on: r4 is the value of `LPCR[AIL]`, 0 or 3.
+    pub const INTERRUPT_LOCATION: u64 = 3;
+    /// Whether interrupts are taken little-endian: r4 is 0 or 1.
+    pub const ENDIAN: u64 = 4;
+    /// DAWR1 (ISA 3.1): as DAWR0.
+    pub const DAWR1: u64 = 5;
+}
+
+/// Flags of [`H_REGISTER_PROC_TBL`], r4.
+pub mod process_table {
+    /// The registration changes.
+    pub const MODIFY: u64 = 0x10;
+    /// With `MODIFY`: there is a table; else there is none any more.
+    pub const REGISTER: u64 = 0x08;
+    /// A radix tree translates.
+    pub const RADIX: u64 = 0x04;
+    /// Segments are found in a table.
+    pub const SEGMENT_TABLE: u64 = 0x02;
+    /// The guest invalidates translations itself.
+    pub const GTSE: u64 = 0x01;
+}
+
+/// What [`H_GET_CPU_CHARACTERISTICS`] says of what software has to do, r5.
+pub mod behaviour {
+    /// Security before speed.
+    pub const FAVOUR_SECURITY: u64 = 1 << 63;
+    /// The L1 data cache is to be flushed on the way to less privileged code.
+    pub const L1D_FLUSH: u64 = 1 << 62;
+    /// Checks of bounds need a barrier against speculation.
+    pub const BOUNDS_BARRIER: u64 = 1 << 61;
+}
+
+/// H_REGISTER_VPA: what is shared with the hypervisor in memory. See [`vpa`].
+pub const H_REGISTER_VPA: u64 = 0xdc;
+/// H_EOI (LoPAR 14.5.4, Interrupt Support): ends the interrupt that r4, the XIRR of H_XIRR, names.
+pub const H_EOI: u64 = 0x64;
+/// H_CPPR: interrupts that are less favoured than r4 wait.
+pub const H_CPPR: u64 = 0x68;
+/// H_IPI: asks for an interprocessor interrupt of server r4 with priority r5.
+pub const H_IPI: u64 = 0x6c;
+/// H_IPOLL: XIRR and MFRR of server r4, in r4 and r5.
+pub const H_IPOLL: u64 = 0x70;
+/// H_XIRR: accepts an interrupt. r4: the CPPR that was, and the source.
+pub const H_XIRR: u64 = 0x74;
+/// H_XIRR_X: the same; r5: the time base.
+pub const H_XIRR_X: u64 = 0x2fc;
+/// H_RTAS: r4 is the guest real address of an argument buffer, 4-byte aligned. See [`rtas`].
+pub const H_RTAS: u64 = 0xf000;
+
+/// The unit address of a partition's one terminal. Programs that know of no device tree may name it 0.
+pub const VTY: u64 = 0x7100_0000;
+/// The number of its interrupt.
+pub const VTY_INTERRUPT: u32 = 0x1001;
+
+/// What [`H_REGISTER_VPA`] does, r4. r5: the vCPU; r6: the address of the area, for those that register one.
+pub mod vpa {
+    /// Registers the virtual processor area.
+    pub const REGISTER: u64 = 1 << 45;
+    /// Registers the dispatch trace log.
+    pub const REGISTER_LOG: u64 = 2 << 45;
+    /// Registers the SLB shadow buffer.
+    pub const REGISTER_SHADOW: u64 = 3 << 45;
+    /// The virtual processor area is not used any more.
+    pub const DEREGISTER: u64 = 5 << 45;
+    /// The dispatch trace log is not used any more.
+    pub const DEREGISTER_LOG: u64 = 6 << 45;
+    /// The SLB shadow buffer is not used any more.
+    pub const DEREGISTER_SHADOW: u64 = 7 << 45;
+}
+
+/// RTAS (LoPAR chapter 7): its calls, which a partition's device tree names, and what they answer.
+///
+/// The argument buffer is of big-endian words, whatever the caller's endianness: the token, how many arguments there are and
+/// how many results, the arguments, the results. The first result is the status.
+pub mod rtas {
+    /// Words of arguments and results together that a call may have.
+    pub const MAX_WORDS: u32 = 16;
+
+    /// Writes a character to the terminal: its code.
+    pub const DISPLAY_CHARACTER: u32 = 0x2001;
+    /// Ends the partition: two words about what may switch it on again.
+    pub const POWER_OFF: u32 = 0x2003;
+    /// Starts the partition anew.
+    pub const SYSTEM_REBOOT: u32 = 0x2004;
+    /// Whether a vCPU is stopped: its number. Results: [`CPU_STOPPED`] or [`CPU_RUNNING`].
+    pub const QUERY_CPU_STOPPED_STATE: u32 = 0x2005;
+    /// Starts a vCPU: its number, the address of its first instruction, r3 there.
+    pub const START_CPU: u32 = 0x2006;
+    /// Takes the calling vCPU offline. Does not return.
+    pub const STOP_SELF: u32 = 0x2007;
+    /// Results: year, month, day, hour, minute, second, nanosecond.
+    pub const GET_TIME_OF_DAY: u32 = 0x2008;
+    /// The same as arguments.
+    pub const SET_TIME_OF_DAY: u32 = 0x2009;
+    /// Routes an interrupt: its number, a server, a priority.
+    pub const SET_XIVE: u32 = 0x200a;
+    /// Where an interrupt goes: its number. Results: server, priority.
+    pub const GET_XIVE: u32 = 0x200b;
+    /// Switches an interrupt off: its number.
+    pub const INT_OFF: u32 = 0x200c;
+    /// Switches it on again, with the priority that it had.
+    pub const INT_ON: u32 = 0x200d;
+
+    /// Status: it is done.
+    pub const SUCCESS: i32 = 0;
+    /// Status: it cannot be done.
+    pub const HARDWARE_ERROR: i32 = -1;
+    /// Status: not now, call again.
+    pub const BUSY: i32 = -2;
+    /// Status: there is no such call, or not with such arguments.
+    pub const PARAMETER_ERROR: i32 = -3;
+
+    /// A vCPU is stopped.
+    pub const CPU_STOPPED: u32 = 0;
+    /// A vCPU runs.
+    pub const CPU_RUNNING: u32 = 2;
+
+    /// What a partition has ended with that wants to be started anew: "Reboot".
+    pub const REBOOT: u64 = 0x5265_626f_6f74;
+}
+
 /// The calling partition itself, where a call takes an LPID.
 pub const LPAR_SELF: u64 = u64::MAX;
 /// The smallest buffer [`H_HPT_READ`] takes: a header and one entry.
@@ -150,7 +289,11 @@ pub enum Status {
     NoMem = -9,
     Authority = -10,
     Resource = -16,
+    P2 = -55,
+    P3 = -56,
+    P4 = -57,
     TooBig = -64,
+    UnsupportedFlag = -256,
 }
 
 impl Status {
@@ -159,8 +302,8 @@ impl Status {
     pub fn from_raw(raw: u64) -> Option<Self> {
         use Status::{
             Authority, Busy, Closed, Continue, Function, Hardware, LongBusyOrder1Msec,
-            LongBusyOrder100Msec, NoMem, NotAvailable, NotFound, Parameter, Partial, Privilege,
-            PtegFull, Resource, Success, TooBig,
+            LongBusyOrder100Msec, NoMem, NotAvailable, NotFound, P2, P3, P4, Parameter, Partial,
+            Privilege, PtegFull, Resource, Success, TooBig, UnsupportedFlag,
         };
         [
             Success,
@@ -180,7 +323,11 @@ impl Status {
             NoMem,
             Authority,
             Resource,
+            P2,
+            P3,
+            P4,
             TooBig,
+            UnsupportedFlag,
         ]
         .into_iter()
         .find(|status| status.raw() == raw)

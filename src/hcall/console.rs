@@ -1,6 +1,9 @@
 //! The terminal calls (LoPAR 16.2) and our H_REPORT.
+//!
+//! A partition has one terminal, with the unit address that its device tree names; 0 is the same, for programs that
+//! look into none.
 
-use super::abi::{Privileges, ReportKind, Status};
+use super::abi::{Privileges, ReportKind, Status, VTY, VTY_INTERRUPT};
 use super::{Call, Next, Platform};
 use crate::addr::GuestReal;
 use crate::arch::Machine;
@@ -10,10 +13,15 @@ const MAX: u64 = 16;
 /// Bytes of a report's text that are kept.
 const REPORT: usize = 96;
 
+/// Whether there is a terminal with this unit address.
+const fn is_terminal(unit: u64) -> bool {
+    matches!(unit, VTY | 0)
+}
+
 #[inline(never)]
 pub(super) fn put<M: Machine, P: Platform>(call: &Call<'_, '_, M>, platform: &P) -> Status {
-    let length = call.argument(1);
-    if length > MAX {
+    let (unit, length) = (call.argument(0), call.argument(1));
+    if !is_terminal(unit) || length > MAX {
         return Status::Parameter;
     }
     let mut bytes = [0; 16];
@@ -32,8 +40,18 @@ pub(super) fn put<M: Machine, P: Platform>(call: &Call<'_, '_, M>, platform: &P)
 
 #[inline(never)]
 pub(super) fn get<M: Machine, P: Platform>(call: &mut Call<'_, '_, M>, platform: &P) -> Status {
+    if !is_terminal(call.argument(0)) {
+        return Status::Parameter;
+    }
+    let sources = call.caller.papr().xics();
     let mut bytes = [0; 16];
+    // Input that comes after the interrupt is taken back raises it anew, so that none is forgotten.
+    let _ = sources.raise(VTY_INTERRUPT, false);
     let count = platform.console_read(call.caller.description().lpid, &mut bytes);
+    if count == bytes.len() {
+        // There may be more.
+        call.caller.terminal_has_input(&call.system.machine);
+    }
     let (low, high) = bytes.split_at(8);
     let dword = |bytes: &[u8]| {
         bytes

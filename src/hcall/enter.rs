@@ -15,9 +15,8 @@
 use super::abi::{Flags, Status};
 use super::{Answer, Call};
 use crate::arch::Machine;
-use crate::table::Table;
 use crate::table::hpte::{GuestR, GuestV};
-use crate::table::slot::{Claimed, Entry};
+use crate::table::slot::{Entry, Settled, Slot};
 
 /// Where the flags about the page's memory are: a test of one instruction leads past them all.
 const LOW_FLAGS: Flags = Flags::from_bits_retain(0xffff_ffff);
@@ -25,50 +24,63 @@ const LOW_FLAGS: Flags = Flags::from_bits_retain(0xffff_ffff);
 /// The largest page that is zeroed or synchronised.
 const LARGEST_PREPARED: u64 = 64 << 10;
 
-/// H_ENTER as it is made all the time: no flags about the page's memory, and nothing that hardware would have to tell of
-/// the entry; none: it is another.
+/// H_ENTER as it is made all the time: no flags about the page's memory, nothing that hardware would have to tell of the
+/// entry, and a slot that nobody else takes at this moment; none: it is another.
 ///
 /// Linux enters its pages with R, and with C where they may be written.
 #[inline(always)]
 pub(super) fn enter<'c, M: Machine>(call: &mut Call<'c, '_, M>) -> Option<Answer<'c>> {
-    let prepares = Flags::from_bits_retain(call.argument(0)).intersects(LOW_FLAGS);
-    if prepares || !GuestR::entered(call.argument(3)).is_settled() {
+    if Flags::from_bits_retain(call.argument(0)).intersects(LOW_FLAGS) {
         return None;
     }
-    Some(make(call, |_, _| {}))
+    let r = GuestR::entered(call.argument(3)).settled()?;
+    let v = GuestV::entered(call.argument(2));
+    let Some(entry) = Settled::checked(v, r, &call.caller.description().regions) else {
+        return Some(Status::Parameter.into());
+    };
+    let slot = match free(call) {
+        Err(status) => return Some(status.into()),
+        Ok(slot) => slot,
+    };
+    // If the slot is taken the usual way ends: another vCPU was quicker, or it was named exactly.
+    let changed = slot.claim()?.publish_settled(&call.system.machine, entry);
+    call.put(0, changed.ptex().raw());
+    Some(changed.into())
 }
 
 /// Any H_ENTER: apart, so that the usual way needs no room for what the others do.
 #[inline(never)]
 pub(super) fn enter_any<M: Machine>(call: &mut Call<'_, '_, M>) -> Status {
     let flags = Flags::from_bits_retain(call.argument(0));
-    make(call, |machine, entry| prepare(machine, flags, entry)).note()
-}
-
-/// Makes the entry that the arguments say. `prepare` comes before anyone can use it.
-#[inline(always)]
-fn make<'c, M: Machine>(
-    call: &mut Call<'c, '_, M>,
-    prepare: impl FnOnce(&M, &Entry),
-) -> Answer<'c> {
-    let flags = Flags::from_bits_retain(call.argument(0));
-    let table = call.caller.table();
     let v = GuestV::entered(call.argument(2));
     let r = GuestR::entered(call.argument(3));
     let Some(entry) = Entry::checked(v, r, &call.caller.description().regions) else {
-        return Status::Parameter.into();
+        return Status::Parameter;
     };
-    let ptex = call.argument(1);
-    let exact = flags.contains(Flags::EXACT);
-    match claim(table, ptex, exact) {
-        Err(status) => status.into(),
-        Ok(claimed) => {
-            prepare(&call.system.machine, &entry);
-            let changed = claimed.publish(&call.system.machine, entry);
-            call.put(0, changed.ptex().raw());
-            changed.into()
+    let claimed = loop {
+        match free(call).map(Slot::claim) {
+            Err(status) => return status,
+            Ok(Some(claimed)) => break claimed,
+            Ok(None) if flags.contains(Flags::EXACT) => return Status::PtegFull,
+            // Another vCPU was quicker: the group has one free slot less.
+            Ok(None) => {}
         }
+    };
+    prepare(&call.system.machine, flags, &entry);
+    let changed = claimed.publish(&call.system.machine, entry);
+    call.put(0, changed.ptex().raw());
+    Answer::from(changed).note()
+}
+
+/// The slot to be claimed: the one that argument 1 names, if it is to be that, or the first free one of its group.
+#[inline(always)]
+fn free<'c, M: Machine>(call: &Call<'c, '_, M>) -> Result<Slot<'c>, Status> {
+    let slot = call.caller.table().slot_at(call.argument(1));
+    let slot = slot.ok_or(Status::Parameter)?;
+    if Flags::from_bits_retain(call.argument(0)).contains(Flags::EXACT) {
+        return Ok(slot);
     }
+    slot.free_in_group().ok_or(Status::PtegFull)
 }
 
 /// Does with the memory of an entry what the flags say.
@@ -83,15 +95,4 @@ fn prepare<M: Machine>(machine: &M, flags: Flags, entry: &Entry) {
     if flags.intersects(Flags::ICACHE) {
         machine.synchronise_instructions(page, bytes);
     }
-}
-
-/// A free slot: exactly `ptex`, or the first one of its group.
-#[inline(always)]
-fn claim<'t>(table: &'t Table<'_>, ptex: u64, exact: bool) -> Result<Claimed<'t>, Status> {
-    if exact {
-        let slot = table.slot_at(ptex).ok_or(Status::Parameter)?;
-        return slot.claim().ok_or(Status::PtegFull);
-    }
-    let slot = table.slot_at(ptex).ok_or(Status::Parameter)?;
-    slot.claim_in_group().ok_or(Status::PtegFull)
 }

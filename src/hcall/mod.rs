@@ -15,6 +15,7 @@ mod clear;
 mod clear_hpt;
 mod console;
 mod enter;
+mod mode;
 mod page_init;
 mod partition;
 mod protect;
@@ -22,8 +23,13 @@ mod proxy;
 mod read;
 mod remove;
 mod resize;
+mod rtas;
 mod stream;
 mod vcpu;
+mod vpa;
+mod xics;
+
+use core::time::Duration;
 
 use abi::{ReportKind, Status};
 
@@ -65,8 +71,11 @@ impl Frame {
 pub enum Next {
     /// It goes on. Zero, the quickest to test for.
     Resume = 0,
-    /// It goes on, on another table: the board has the processor walk that one first.
+    /// It goes on, on another table or with another LPCR: the board loads those first.
     Reload,
+    /// It goes on, and an external interrupt waits for it: the board asks [`Partition::external_pending`] as before each
+    /// entry.
+    Interrupt,
     /// It gives up the rest of its slice, and goes on when it is prodded, or earlier.
     Cede,
     /// It gives up the rest of its slice.
@@ -89,6 +98,20 @@ pub trait Platform {
 
     /// Reports a test case or a verdict.
     fn report(&self, lpid: Lpid, kind: ReportKind, text: &[u8], number: u64);
+
+    /// The time of day of the machine, since the beginning of 1970; none: there is no clock.
+    fn time_of_day(&self) -> Option<Duration> {
+        None
+    }
+
+    /// What is known of the processors' behaviour under speculation, as H_GET_CPU_CHARACTERISTICS gives it:
+    /// characteristics, which name the instructions that help, and behaviour, which says what needs help. Where nothing is
+    /// known no instruction is named and everything needs help: a guest then does with plain instructions what it thinks right
+    /// (Linux displaces the L1 data cache on each return to problem state).
+    fn cpu_characteristics(&self) -> (u64, u64) {
+        use abi::behaviour::{BOUNDS_BARRIER, FAVOUR_SECURITY, L1D_FLUSH};
+        (0, FAVOUR_SECURITY | L1D_FLUSH | BOUNDS_BARRIER)
+    }
 
     /// A call that only this board has; none: H_FUNCTION.
     fn extra(&self, lpid: Lpid, frame: &mut Frame) -> Option<Status> {
@@ -335,7 +358,21 @@ fn other<M: Machine, P: Platform>(
         abi::H_LPAR_HCALL => proxy::hcall(&call),
         abi::H_PUT_TERM_CHAR => console::put(&call, platform),
         abi::H_GET_TERM_CHAR => console::get(&mut call, platform),
-        abi::H_CEDE => return (Status::Success, Next::Cede),
+        abi::H_CEDE => return vcpu::cede(&call),
+        abi::H_REGISTER_VPA => vpa::register(&call),
+        abi::H_XIRR => xics::accept(&mut call, false),
+        abi::H_XIRR_X => xics::accept(&mut call, true),
+        abi::H_CPPR => return xics::set_cppr(&call),
+        abi::H_EOI => return xics::end(&call),
+        abi::H_IPI => return xics::ipi(&call),
+        abi::H_IPOLL => xics::poll(&mut call),
+        abi::H_RTAS => return rtas::rtas(&call, platform),
+        abi::H_SET_MODE => return mode::set_mode(&call),
+        abi::H_REGISTER_PROC_TBL => mode::register_process_table(&call),
+        abi::H_GET_CPU_CHARACTERISTICS => mode::characteristics(&mut call, platform),
+        abi::H_SET_SPRG0 => mode::set_sprg0(&call),
+        abi::H_SET_DABR => mode::set_dabr(&call),
+        abi::H_SET_XDABR => mode::set_xdabr(&call),
         abi::H_CONFER => return vcpu::confer(&call),
         abi::H_PROD => vcpu::prod(&call),
         abi::H_VCPU_START => vcpu::start(&call),

@@ -6,6 +6,7 @@ use crate::addr::{GuestReal, Lpid};
 use crate::arch::Machine;
 use crate::lpar::Partition;
 use crate::lpar::control::Start;
+use crate::lpar::vcpu::Endian;
 
 impl<'c, 'm, M: Machine> Call<'c, 'm, M> {
     /// The partition that argument `number` names: the caller itself, or any if the caller may control others.
@@ -113,6 +114,7 @@ pub(super) fn start<M: Machine>(call: &Call<'_, '_, M>) -> Status {
             Start {
                 entry,
                 r3: call.argument(2),
+                endian: Endian::Big,
             },
         )
     }))

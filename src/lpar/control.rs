@@ -25,6 +25,7 @@
 //! ([`Control::pay`]).
 
 use super::schedule::Readiness;
+use super::vcpu::Endian;
 use super::vcpus::{Duty, Left, NotStarted, Vcpus, bit};
 use crate::addr::{GuestReal, Lpid};
 use crate::arch::Machine;
@@ -38,6 +39,8 @@ pub struct Start {
     pub entry: GuestReal,
     /// r3 at the first instruction.
     pub r3: u64,
+    /// The byte order of the first instruction and of its accesses.
+    pub endian: Endian,
 }
 
 /// How far a partition that does not run has been quieted: its translations dropped, its R and C merged.
@@ -210,6 +213,11 @@ impl Control {
             && [Holder::Nobody, Holder::Vcpu(vcpu)].contains(&inner.holder)
     }
 
+    /// Whether it has halted; some of its vCPUs may still be on their way out.
+    pub(super) fn is_ending(&self) -> bool {
+        self.inner.lock().state == State::Halted
+    }
+
     /// Takes a vCPU back from its CPU, which has saved all of its state.
     pub fn leave(&self, vcpu: usize, left: Left) {
         self.inner.lock().vcpus.leave(vcpu, left);
@@ -225,6 +233,31 @@ impl Control {
         } else {
             Err(Status::Parameter)
         }
+    }
+
+    /// Wakes a vCPU that ceded, or will, and has it leave guest state soon, if it is in it: there is something that it has to
+    /// be told.
+    pub fn wake<M: Machine>(&self, machine: &M, vcpu: usize) {
+        let mut inner = self.inner.lock();
+        let _ = inner.vcpus.prod(vcpu);
+        let cpu = inner.vcpus.cpu(vcpu);
+        drop(inner);
+        if let Some(cpu) = cpu {
+            machine.kick(cpu);
+        }
+    }
+
+    /// Has the vCPUs but this one leave guest state soon, if they are in it.
+    pub fn kick_others<M: Machine>(&self, machine: &M, vcpu: Option<usize>) {
+        kick(machine, self.inside_but(vcpu));
+    }
+
+    /// Whether a vCPU is offline; none: the partition has no such vCPU.
+    #[must_use]
+    pub fn is_offline(&self, vcpu: usize) -> Option<bool> {
+        let inner = self.inner.lock();
+        let known = inner.vcpus.has(vcpu);
+        known.then(|| inner.vcpus.readiness(vcpu) == Readiness::Out)
     }
 
     /// Whether the partition has such a vCPU.
@@ -485,6 +518,7 @@ mod tests {
     const START: Start = Start {
         entry: GuestReal::new(0x100),
         r3: 7,
+        endian: Endian::Big,
     };
 
     #[test]

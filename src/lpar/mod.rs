@@ -3,6 +3,7 @@
 //! [`System`] has all partitions of the machine; [`partition::Partition`] one of them, from the
 //! [`partition::Description`] that a board reads from its manifest. [`control`] is the state machine that
 //! keeps runs and writes of a partition apart; [`resize`] replaces a partition's table by one of another order;
+//! [`papr`] is what PAPR keeps beside, interrupt controllers (`xics`) and what is shared in memory (`vpa`) among it;
 //! [`vrma`] makes the entries that translate guest real mode;
 //! [`fault`] answers storage interrupts; [`schedule`] chooses whose turn it is; [`vcpu`] is what is kept of a
 //! guest's processor, [`vcpus`] where it is.
@@ -10,19 +11,21 @@
 mod clear;
 pub mod control;
 pub mod fault;
+pub mod papr;
 pub mod partition;
 pub mod resize;
 pub mod schedule;
 pub mod vcpu;
 pub mod vcpus;
+pub(crate) mod vpa;
 pub mod vrma;
+pub(crate) mod xics;
 
 pub use partition::{Description, Partition};
 pub use vcpus::MAX_VCPUS;
 
 use crate::addr::Lpid;
 use crate::arch::Machine;
-use crate::hcall::abi::State;
 use control::Control;
 use vcpus::Left;
 
@@ -84,12 +87,18 @@ impl<'m, M: Machine> System<'m, M> {
     }
 
     /// Takes a vCPU back from its CPU, which has saved all of its state. The last one of a partition that has halted
-    /// closes what another one may have opened after the halt.
+    /// closes what another one may have opened after the halt, and does so before it is out: whoever sees the partition
+    /// halted finds none of its streams open.
     pub fn leave(&self, partition: &Partition<'_>, vcpu: usize, left: Left) {
-        partition.control().leave(vcpu, left);
-        if partition.state() == State::Halted {
+        partition.vcpu_left(&self.machine, vcpu, left);
+        if left == Left::Stopped {
+            let risen = partition.papr().reset_vcpu(vcpu);
+            partition.signal(&self.machine, risen);
+        }
+        if partition.control().is_ending() {
             self.close_streams_of(partition.description().lpid);
         }
+        partition.control().leave(vcpu, left);
     }
 
     /// How often a vCPU was given something to do that had nothing. Nobody can run if nobody was found to while this

@@ -1,6 +1,7 @@
 //! A partition: its description, its table, the streams over it and its control.
 
 use super::control::{Control, Quiet, Start};
+use super::papr::Papr;
 use super::resize::Resize;
 use super::vrma;
 use crate::addr::{GuestReal, Lpid};
@@ -62,6 +63,7 @@ pub struct Partition<'m> {
     resize: Resize,
     /// Where H_CLEAR_HPT goes on.
     clearing: Mutex<u64>,
+    papr: Papr,
 }
 
 /// Work of a pause, in about instructions: to pass a block or a word, to look at an entry, to merge its R and C.
@@ -86,6 +88,7 @@ impl<'m> Partition<'m> {
             control: Control::new(description.vcpus),
             resize: Resize::new(),
             clearing: Mutex::new(0),
+            papr: Papr::new(description.vcpus),
             description,
         }
     }
@@ -128,6 +131,12 @@ impl<'m> Partition<'m> {
 
     pub(crate) const fn writer(&self) -> &Mutex<Writer> {
         &self.writer
+    }
+
+    /// What PAPR keeps of it.
+    #[must_use]
+    pub const fn papr(&self) -> &Papr {
+        &self.papr
     }
 
     /// Its control.
@@ -174,7 +183,9 @@ impl<'m> Partition<'m> {
     /// [`Status::Busy`] if it is not stopped or its table is being written; what [`vrma::prepare`] says.
     pub fn start<M: Machine>(&self, machine: &M, start: Start) -> Result<(), Status> {
         self.control.start(start, || {
-            vrma::prepare(machine, self.table(), &self.description.regions)
+            vrma::prepare(machine, self.table(), &self.description.regions)?;
+            self.papr.reset();
+            Ok(())
         })?;
         // Not where a vCPU comes to its CPU: a guest starts its vCPUs, the first one too, as often as it likes, and
         // the log's port is slow.

@@ -48,7 +48,9 @@ pub mod lpcr {
     /// Interrupts are taken little-endian.
     pub const ILE: u64 = 1 << 25;
     /// Where interrupts are taken when relocation is on, two bits.
-    pub const AIL_SHIFT: u32 = 39;
+    pub const AIL_SHIFT: u32 = 23;
+    /// The whole field.
+    pub const AIL: u64 = 3 << AIL_SHIFT;
 }
 
 /// Interrupt vectors that the hypervisor delivers to guests.
@@ -63,6 +65,8 @@ pub mod vector {
     pub const INSTRUCTION_STORAGE: u64 = 0x400;
     /// Instruction segment.
     pub const INSTRUCTION_SEGMENT: u64 = 0x480;
+    /// External.
+    pub const EXTERNAL: u64 = 0x500;
     /// Program.
     pub const PROGRAM: u64 = 0x700;
 }
@@ -72,6 +76,16 @@ pub const ILLEGAL_INSTRUCTION: u64 = 0x8_0000;
 
 /// PPR of a thread that has medium priority, the usual one.
 pub const PPR_MEDIUM: u64 = 4 << 50;
+
+/// The byte order of a vCPU's first instruction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Endian {
+    /// The most significant byte first: what POWER has without being told.
+    #[default]
+    Big,
+    /// The least significant byte first.
+    Little,
+}
 
 /// What every exit from a guest saves and every entry loads.
 #[derive(Clone, Debug)]
@@ -142,14 +156,16 @@ impl Registers {
         }
     }
 
-    /// Registers at a partition's first instruction: 64-bit, big-endian, translation off, `r3` set, the rest
-    /// zero.
+    /// Registers at a partition's first instruction: 64-bit, translation off, `r3` set, the rest zero.
     #[must_use]
-    pub const fn at_start(entry: u64, r3: u64) -> Self {
+    pub const fn at_start(entry: u64, r3: u64, endian: Endian) -> Self {
         let mut registers = Self::new();
         registers.pc = entry;
         registers.ppr = PPR_MEDIUM;
-        registers.msr = msr::SF | msr::ME;
+        registers.msr = match endian {
+            Endian::Big => msr::SF | msr::ME,
+            Endian::Little => msr::SF | msr::ME | msr::LE,
+        };
         registers.frame.regs[0] = r3;
         registers
     }
@@ -316,7 +332,7 @@ mod tests {
     use super::*;
 
     fn at(pc: u64, msr: u64) -> Registers {
-        let mut registers = Registers::at_start(pc, 0);
+        let mut registers = Registers::at_start(pc, 0, Endian::Big);
         registers.msr = msr;
         registers
     }
@@ -336,6 +352,14 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_starts_in_its_byte_order() {
+        let start = |endian| Registers::at_start(0x100, 7, endian);
+        assert_eq!(start(Endian::Big).msr, msr::SF | msr::ME);
+        assert_eq!(start(Endian::Little).msr, msr::SF | msr::ME | msr::LE);
+        assert_eq!(start(Endian::Little).frame.regs[0], 7);
+    }
+
+    #[test]
     fn a_real_mode_guest_goes_to_its_low_vector() {
         let mut guest = at(0x1234, msr::SF | msr::ME | msr::EE | msr::RI);
         // AIL = 3 does not matter while translation is off.
@@ -349,6 +373,13 @@ mod tests {
                 srr1: before | ILLEGAL_INSTRUCTION
             }
         );
+    }
+
+    #[test]
+    fn the_lpcr_is_numbered_from_its_upper_end() {
+        // ISA 2.07 Book III-S section 2.2: ILE is bit 38, AIL bits 39 and 40.
+        assert_eq!(lpcr::ILE, 1 << (63 - 38));
+        assert_eq!(3 << lpcr::AIL_SHIFT, 3_u64 << (63 - 40));
     }
 
     #[test]

@@ -164,6 +164,14 @@ impl Vcpus {
         vcpu < self.count
     }
 
+    /// The CPU that a vCPU is on.
+    pub(super) fn cpu(&self, vcpu: usize) -> Option<usize> {
+        match self.all.get(vcpu)?.place {
+            Place::On(cpu) => Some(cpu),
+            _ => None,
+        }
+    }
+
     /// The CPUs that vCPUs are on, but for this one's.
     pub(super) fn inside_but(&self, but: Option<usize>) -> u64 {
         let others = self
@@ -187,10 +195,12 @@ pub(super) const fn bit(cpu: usize) -> u64 {
 mod tests {
     use super::*;
     use crate::addr::GuestReal;
+    use crate::lpar::vcpu::Endian;
 
     const START: Start = Start {
         entry: GuestReal::new(0x100),
         r3: 7,
+        endian: Endian::Big,
     };
 
     fn started() -> Vcpus {

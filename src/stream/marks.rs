@@ -1,8 +1,8 @@
 //! The marks that a reader has of its own: a leaf word for each 64 slots, and two levels above them.
 //!
 //! They are touched under the readers' lock alone, so relaxed loads and stores do. A word counts only while its bit one level
-//! up is set: what an earlier reader left there need not be cleared. Only the root is, when a reader begins: that is a word for
-//! each 262 144 slots, 16 384 of them for the largest table that a stream can be of.
+//! up is set, and a word of the root, one for each 262 144 slots, only while the serial beside it is the reader's: what an
+//! earlier reader left need not be cleared, so a reader begins in constant time whatever the order.
 
 use crate::arch::arrays::Levels;
 use crate::sync::{AtomicU64, Ordering};
@@ -11,7 +11,42 @@ use crate::table::bitmap::{WORD, index, load, ones};
 /// A reader's own marks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OwnMarks<'m> {
-    levels: Levels<'m>,
+    leaf: &'m [AtomicU64],
+    summary: &'m [AtomicU64],
+    root: Root<'m>,
+}
+
+/// The root of a reader's marks, for a look without the lock, too: bit b of word r says that block 64 r + b has marks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Root<'m> {
+    /// The words, each with the serial of the reader that it is of. The word is stored first: who looks without the lock and
+    /// sees an earlier one at most looks in vain, or misses what comes at this moment.
+    words: &'m [[AtomicU64; 2]],
+    /// The reader's serial; 0 is none's, as in memory that nobody has used.
+    serial: u64,
+}
+
+impl Root<'_> {
+    /// The blocks of root word `number` that have marks, a bit for each.
+    #[inline(always)]
+    pub(super) fn blocks(&self, number: u64) -> u64 {
+        match self.words.get(index(number)) {
+            Some([word, serial]) if serial.load(Ordering::Relaxed) == self.serial => {
+                word.load(Ordering::Relaxed)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Changes whether a block has marks.
+    fn set(&self, block: u64, any: bool) {
+        let number = block / WORD;
+        let blocks = with(self.blocks(number), block, any);
+        if let Some([word, serial]) = self.words.get(index(number)) {
+            word.store(blocks, Ordering::Relaxed);
+            serial.store(self.serial, Ordering::Relaxed);
+        }
+    }
 }
 
 /// The bits of word number `word` whose slots are below `end`.
@@ -45,34 +80,36 @@ const fn with(word: u64, number: u64, any: bool) -> u64 {
 }
 
 impl<'m> OwnMarks<'m> {
+    /// Marks in these words, of which the root's are pairs.
     pub(super) const fn new(levels: Levels<'m>) -> Self {
-        Self { levels }
+        let (words, _) = levels.root.as_chunks();
+        Self {
+            leaf: levels.leaf,
+            summary: levels.summary,
+            root: Root { words, serial: 0 },
+        }
     }
 
-    /// The root, for a look without the lock: bit b says that block b has marks.
-    pub(super) const fn root(&self) -> &'m [AtomicU64] {
-        self.levels.root
+    /// The root.
+    pub(super) const fn root(&self) -> Root<'m> {
+        self.root
     }
 
     /// The words of a block that have marks, a bit for each.
     pub(super) fn summary(&self, block: u64) -> u64 {
-        counted(
-            self.levels.summary,
-            block,
-            load(self.levels.root, block / WORD),
-        )
+        counted(self.summary, block, self.root.blocks(block / WORD))
     }
 
     /// The marks of a word.
     pub(super) fn leaf(&self, word: u64) -> u64 {
-        counted(self.levels.leaf, word, self.summary(word / WORD))
+        counted(self.leaf, word, self.summary(word / WORD))
     }
 
     /// Changes the marks of a word.
     pub(super) fn set_leaf(&self, word: u64, marks: u64) {
         let block = word / WORD;
         let had = self.summary(block);
-        store(self.levels.leaf, word, marks);
+        store(self.leaf, word, marks);
         self.set_summary(block, had, with(had, word, marks != 0));
     }
 
@@ -92,10 +129,10 @@ impl<'m> OwnMarks<'m> {
         let mut left = 0;
         for word in ones(words) {
             let number = block * WORD + word;
-            let had = load(self.levels.leaf, number);
+            let had = load(self.leaf, number);
             let marks = had & within(number);
             if marks != had {
-                store(self.levels.leaf, number, had & !marks);
+                store(self.leaf, number, had & !marks);
                 left |= 1 << word;
             }
             if marks != 0 {
@@ -107,20 +144,15 @@ impl<'m> OwnMarks<'m> {
 
     /// Changes which words of a block have marks.
     fn set_summary(&self, block: u64, had: u64, words: u64) {
-        store(self.levels.summary, block, words);
-        if (words == 0) != (had == 0)
-            && let Some(root) = self.levels.root.get(index(block / WORD))
-        {
-            let blocks = root.load(Ordering::Relaxed);
-            root.store(with(blocks, block, words != 0), Ordering::Relaxed);
+        store(self.summary, block, words);
+        if (words == 0) != (had == 0) {
+            self.root.set(block, words != 0);
         }
     }
 
-    /// Drops all marks.
-    pub(super) fn forget_all(&self) {
-        for root in self.levels.root {
-            root.store(0, Ordering::Relaxed);
-        }
+    /// Drops all marks: what there is is not of the reader with this serial, which no reader had before.
+    pub(super) const fn begin(&mut self, serial: u64) {
+        self.root.serial = serial;
     }
 
     /// Adds marks; how many of them are new.

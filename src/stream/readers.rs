@@ -7,22 +7,22 @@
 //! # Invariants
 //! * All of a reader's state, its marks among them, is touched under one lock. So are the verdict "clean" and
 //!   the pending count: another reader may hold a taken word in a register.
-//! * A word of a reader's marks counts only while its bit one level up is set. So an open clears the root alone: a word for
-//!   each 262 144 slots.
+//! * A word of a reader's marks counts only while its bit one level up is set, and one of their root while it bears the
+//!   reader's serial. So an open clears nothing.
 //! * During its first pass a reader keeps changes behind `kept` and drops those ahead, which the pass will
 //!   see anyway. `kept` moves to a block's end before the block's entries are read, and back if the pass
 //!   stops inside.
 //! * `count` is the number of a reader's marks: kept up to date, never counted over the table.
 
 use super::Budget;
-use super::marks::{OwnMarks, below};
+use super::marks::{OwnMarks, Root, below};
 use super::record::MAX_SLOTS;
 use super::taken::{Taken, Within};
 use crate::addr::Lpid;
 use crate::arch::arrays::Levels;
 use crate::hcall::abi::OpenFlags;
-use crate::sync::{AtomicU64, Mutex};
-use crate::table::bitmap::{BLOCK, REGION, WORD, above, load, ones};
+use crate::sync::Mutex;
+use crate::table::bitmap::{BLOCK, REGION, WORD, above, ones};
 use crate::table::{READERS, Table, Tables};
 
 /// The reader slots of one table.
@@ -59,8 +59,6 @@ const fn roots(table_slots: u64) -> u64 {
 
 /// Words of a root, or of a summary, that are looked at for something to do at once.
 const ROOTS: u64 = 1024;
-/// Words that an open shares out, about.
-const OPEN_WORDS: u64 = 128;
 // Work, in units of about two instructions: of a root word, of a block that marks are taken from, and of a word of marks that is
 // given to four readers.
 const ROOT_WORK: u64 = 5;
@@ -115,7 +113,7 @@ pub struct InUse<'r, 'm> {
     readers: &'r Readers<'m>,
     slot: usize,
     /// The root of its marks, for a look without the lock.
-    root: &'m [AtomicU64],
+    root: Root<'m>,
 }
 
 impl Drop for InUse<'_, '_> {
@@ -222,20 +220,15 @@ impl<'m> Readers<'m> {
         };
         // Slots before the start are behind the first pass: what was marked there until now is the other readers' alone.
         // (Where that is more than one call may do, the new reader is told of some older changes, too.)
-        let mut words = 0;
-        for root in 0..roots(start).min(ROOTS) {
-            for block in ones(table.changed().root(root)).map(|block| root * WORD + block) {
-                if block * BLOCK < start && words < OPEN_WORDS {
-                    words += share_out(&mut slots.readers, table, block);
-                }
-            }
+        if start != 0 {
+            let _ = slots.go_round(table, &mut Budget::of_a_call());
         }
         let Some(reader) = slots.readers.get_mut(slot) else {
             return Err(Refused::Full);
         };
-        reader.marks.forget_all();
         reader.owner = Some(owner);
         reader.serial += 1;
+        reader.marks.begin(reader.serial);
         reader.generation = generation;
         reader.bolted_only = flags.contains(OpenFlags::BOLTED_ONLY);
         (reader.cursor, reader.kept) = (start, start);
@@ -524,7 +517,7 @@ impl<'m> InUse<'_, 'm> {
     /// Whether a block may hold changes for the reader. As [`Self::next_marked`] it may miss what comes at this moment.
     pub(super) fn may_have_changes(&self, table: &Table<'_>, block: u64) -> bool {
         let root = block / WORD;
-        (load(self.root, root) | table.changed().root(root)) >> (block % WORD) & 1 != 0
+        (self.root.blocks(root) | table.changed().root(root)) >> (block % WORD) & 1 != 0
     }
 
     /// The first block from `block` on, and before `end`, that may have a mark of the reader's own, or one that is not shared
@@ -536,7 +529,7 @@ impl<'m> InUse<'_, 'm> {
         let first = block / WORD;
         let last = (first + ROOTS).min(end.div_ceil(WORD));
         for root in first..last {
-            let blocks = (load(self.root, root) | changed.root(root)) & within;
+            let blocks = (self.root.blocks(root) | changed.root(root)) & within;
             if blocks != 0 {
                 let next = root * WORD + u64::from(blocks.trailing_zeros());
                 return next.min(end);

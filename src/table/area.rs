@@ -76,6 +76,14 @@ impl Sizes {
         Self { root: 0, ..self }
     }
 
+    /// The same for a reader's marks, whose root words say beside each of which reader they are.
+    const fn of_a_reader(self) -> Self {
+        Self {
+            root: 2 * self.root,
+            ..self
+        }
+    }
+
     /// Words of a bitmap with its levels.
     const fn levels(self) -> u64 {
         (self.leaf + self.summary + self.root) as u64
@@ -102,7 +110,7 @@ impl<'m> Memory<'m> {
     /// ```
     #[must_use]
     pub const fn words_beside(order: Order) -> u64 {
-        Self::words_beside_spare(order) + READERS as u64 * Sizes::of(order).levels()
+        Self::words_beside_spare(order) + READERS as u64 * Sizes::of(order).of_a_reader().levels()
     }
 
     /// Doublewords that a spare area of this order needs beside its HPT. The readers' marks are those of the
@@ -146,7 +154,7 @@ impl<'m> Memory<'m> {
     }
 
     /// The memory of a table of which only the first 64 slots exist, for loom: every atomic there is one more
-    /// thing to explore. `hpt` has 128 doublewords, `beside` 64 + 1 + 3 * 6 - 1.
+    /// thing to explore. `hpt` has 128 doublewords, `beside` 64 + 1 + 3 * 6 - 1 + 4.
     #[cfg(loom)]
     #[must_use]
     pub fn window(order: Order, hpt: &'m [BeDword], beside: &'m [AtomicU64]) -> Option<Self> {
@@ -172,7 +180,7 @@ impl<'m> Memory<'m> {
     ) -> Option<Self> {
         let words = &mut Words(beside);
         let first = divide(hpt, words, sizes)?;
-        let mut marks = || words.levels(sizes);
+        let mut marks = || words.levels(sizes.of_a_reader());
         let readers = [marks()?, marks()?, marks()?, marks()?];
         Some(Self {
             capacity: order,

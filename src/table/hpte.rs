@@ -309,6 +309,19 @@ impl GuestV {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuestR(u64);
 
+/// Dword 1 of an entry that hardware has nothing to add to ([`GuestR::is_settled`]).
+#[derive(Clone, Copy, Debug)]
+pub struct SettledR(GuestR);
+
+impl SettledR {
+    /// What it is.
+    #[inline]
+    #[must_use]
+    pub const fn guest(self) -> GuestR {
+        self.0
+    }
+}
+
 impl GuestR {
     /// What a guest gave as dword 1.
     #[inline]
@@ -386,6 +399,17 @@ impl GuestR {
         }
         let pp = (self.0 & PP0) >> 61 | self.0 & PP;
         self.0 & R != 0 && READ_ONLY >> pp & 1 != 0
+    }
+
+    /// The same as what says so; none if hardware may have more to tell.
+    #[inline]
+    #[must_use]
+    pub const fn settled(self) -> Option<SettledR> {
+        if self.is_settled() {
+            Some(SettledR(self))
+        } else {
+            None
+        }
     }
 
     /// The dword that hardware shall walk for memory at `page`: the guest's protection and key, R and C, the

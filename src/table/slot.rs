@@ -28,7 +28,7 @@
 use super::bitmap::{Bit, Mark, WORD};
 use super::block::Block;
 use super::hpt::Table;
-use super::hpte::{GuestR, GuestV, HVLOCK, PageSize, RealR, RealV, VALID, View};
+use super::hpte::{GuestR, GuestV, HVLOCK, PageSize, RealR, RealV, SettledR, VALID, View};
 use super::ready;
 use super::tlb;
 use crate::addr::{HostReal, Ptex};
@@ -77,6 +77,19 @@ impl Entry {
     }
 }
 
+/// An entry that hardware has nothing to add to ([`SettledR`]).
+#[derive(Clone, Copy, Debug)]
+pub struct Settled(Entry);
+
+impl Settled {
+    /// As [`Entry::checked`].
+    #[inline]
+    #[must_use]
+    pub fn checked(v: GuestV, r: SettledR, regions: &Regions) -> Option<Self> {
+        Entry::checked(v, r.guest(), regions).map(Self)
+    }
+}
+
 impl<'t> Slot<'t> {
     /// Its number.
     #[inline]
@@ -118,27 +131,18 @@ impl<'t> Slot<'t> {
         self.occupied().claim().then_some(Claimed(self))
     }
 
-    /// Claims the first free slot of the PTEG that this one is in. The occupied bitmap says which are free; that a bit
+    /// The first free slot of the PTEG that this one is in. The occupied bitmap says which are free; that a bit
     /// is being set or cleared at this moment reads as a full group, as if the call had come earlier or later.
     #[inline(always)]
     #[must_use]
-    pub fn claim_in_group(self) -> Option<Claimed<'t>> {
+    pub fn free_in_group(self) -> Option<Self> {
         let first = self.place.number() & !7;
-        loop {
-            let occupied = self.place.occupied().load(Ordering::Relaxed) >> (first % WORD) & 0xff;
-            let free = u64::from((!occupied).trailing_zeros());
-            if free >= 8 {
-                return None;
-            }
-            let slot = Self {
-                place: self.place.in_group(free),
-                ..self
-            };
-            if let Some(claimed) = slot.claim() {
-                return Some(claimed);
-            }
-            // Another vCPU was quicker: the group has one free slot less.
-        }
+        let occupied = self.place.occupied().load(Ordering::Relaxed) >> (first % WORD) & 0xff;
+        let free = u64::from((!occupied).trailing_zeros());
+        (free < 8).then(|| Self {
+            place: self.place.in_group(free),
+            ..self
+        })
     }
 
     /// A change of the slot, of which readers are to be told.
@@ -271,20 +275,12 @@ impl Changed<'_> {
 pub struct Claimed<'t>(Slot<'t>);
 
 impl<'t> Claimed<'t> {
-    /// Makes `entry` the slot's entry, all but the `ptesync` that ends the sequence: for runs of entries
-    /// that share one. Hardware may use the entry from here on.
-    ///
-    /// Always inlined: a restore makes one for each slot.
+    /// Makes `entry` the slot's entry, all but the `ptesync` that ends the sequence. Hardware may use the entry from here on.
     #[inline(always)]
     pub fn place<M: Machine>(self, machine: &M, entry: Entry) -> Slot<'t> {
-        let Self(slot) = self;
-        let (v, r) = ready::real(&entry, slot.table.layout());
         let none = View::new(entry.r, false);
-        slot.set_view(slot.settle(none, entry.r, entry.page.is_some()));
-        slot.dword1().store(r.raw(), Ordering::Relaxed);
-        machine.eieio();
-        slot.dword0().store(v.raw(), Ordering::Release);
-        slot
+        let view = self.0.settle(none, entry.r, entry.page.is_some());
+        self.show(machine, &entry, view)
     }
 
     /// Makes `entry` the slot's entry.
@@ -293,6 +289,26 @@ impl<'t> Claimed<'t> {
         let slot = self.place(machine, entry);
         machine.ptesync();
         slot.changed()
+    }
+
+    /// The same for one that hardware has nothing to add to.
+    #[inline(always)]
+    pub fn publish_settled<M: Machine>(self, machine: &M, entry: Settled) -> Changed<'t> {
+        let Settled(entry) = entry;
+        let slot = self.show(machine, &entry, View::new(entry.r, false));
+        machine.ptesync();
+        slot.changed()
+    }
+
+    #[inline(always)]
+    fn show<M: Machine>(self, machine: &M, entry: &Entry, view: View) -> Slot<'t> {
+        let Self(slot) = self;
+        let (v, r) = ready::real(entry, slot.table.layout());
+        slot.set_view(view);
+        slot.dword1().store(r.raw(), Ordering::Relaxed);
+        machine.eieio();
+        slot.dword0().store(v.raw(), Ordering::Release);
+        slot
     }
 }
 

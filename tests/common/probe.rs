@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use super::world::{World, recording};
 use realhpt::addr::{HostReal, Lpid};
-use realhpt::arch::Machine;
 use realhpt::arch::host::{Event, Recording};
+use realhpt::arch::{GuestRegister, Machine};
 use realhpt::sync::BeDword;
 use realhpt::table::Format;
 use realhpt_qemu::library::Store;
@@ -99,6 +99,19 @@ impl Machine for Probe {
     fn store(&self, at: HostReal, value: u64) {
         self.see(Deed::Stores(at));
         self.inner.store(at, value);
+    }
+    fn store_word(&self, at: HostReal, value: u32) {
+        self.see(Deed::Stores(at));
+        self.inner.store_word(at, value);
+    }
+    fn has(&self, register: GuestRegister) -> bool {
+        self.inner.has(register)
+    }
+    fn set(&self, register: GuestRegister, value: u64) {
+        self.asks(Event::Set(register, value));
+    }
+    fn time_base(&self) -> u64 {
+        self.inner.time_base()
     }
     fn zero(&self, at: HostReal, bytes: u64) {
         self.asks(Event::Zero(at, bytes));

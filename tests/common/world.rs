@@ -1,13 +1,17 @@
 //! A machine with partitions, and calls to it as guests make them.
 
 use std::sync::Mutex;
+use std::time::Duration;
 
 use super::stream::{self, Header, Image, Record};
-use realhpt::addr::{HostReal, Lpid};
+use realhpt::addr::{GuestReal, HostReal, Lpid};
 use realhpt::arch::Machine;
 use realhpt::arch::host::Recording;
 use realhpt::hcall::abi::{self, ReadFlags, ReportKind, Status};
 use realhpt::hcall::{Frame, Next, Platform, Seat, dispatch};
+use realhpt::lpar::control::Start;
+use realhpt::lpar::vcpu::Endian;
+use realhpt::lpar::vcpus::Left;
 use realhpt::lpar::{Partition, System};
 use realhpt::sync::Ordering;
 use realhpt::table::Format;
@@ -23,15 +27,30 @@ pub(crate) type Report = (ReportKind, Vec<u8>, u64);
 #[derive(Debug, Default)]
 pub(crate) struct Board {
     pub(crate) reports: Mutex<Vec<Report>>,
+    /// What all partitions wrote to their terminals.
+    pub(crate) output: Mutex<Vec<u8>>,
+    /// What the next read of a terminal brings.
+    pub(crate) input: Mutex<Vec<u8>>,
+    /// The time of day; none: there is no clock.
+    pub(crate) clock: Mutex<Option<Duration>>,
 }
 
 impl Platform for Board {
-    fn console_write(&self, _lpid: Lpid, _bytes: &[u8]) -> bool {
+    fn console_write(&self, _lpid: Lpid, bytes: &[u8]) -> bool {
+        self.output.lock().unwrap().extend_from_slice(bytes);
         true
     }
 
-    fn console_read(&self, _lpid: Lpid, _bytes: &mut [u8; 16]) -> usize {
-        0
+    fn console_read(&self, _lpid: Lpid, bytes: &mut [u8; 16]) -> usize {
+        let mut input = self.input.lock().unwrap();
+        let count = input.len().min(bytes.len());
+        bytes[..count].copy_from_slice(&input[..count]);
+        input.drain(..count);
+        count
+    }
+
+    fn time_of_day(&self) -> Option<Duration> {
+        *self.clock.lock().unwrap()
     }
 
     fn report(&self, _lpid: Lpid, kind: ReportKind, text: &[u8], number: u64) {
@@ -173,11 +192,54 @@ impl<'s, M: Machine> World<'s, M> {
         self.call_from(lpid, false, token, arguments)
     }
 
+    /// Starts a partition; its first vCPUs are given to the CPUs of the same numbers.
+    pub(crate) fn start(&self, lpid: u16, vcpus: usize) {
+        let partition = self.partition(lpid);
+        let start = Start {
+            entry: GuestReal::new(0x100),
+            r3: 0,
+            endian: Endian::Big,
+        };
+        partition.start(&self.system.machine, start).unwrap();
+        let control = partition.control();
+        for vcpu in 0..vcpus {
+            if vcpu != 0 {
+                control.start_vcpu(vcpu, start).unwrap();
+            }
+            assert!(control.dispatch(vcpu, vcpu).is_some());
+        }
+    }
+
+    /// Ends a partition whose first vCPU alone is on a CPU, and starts it again.
+    pub(crate) fn restart(&self, lpid: u16) {
+        let partition = self.partition(lpid);
+        self.system.halt(partition, 0);
+        self.system.leave(partition, 0, Left::Preempted);
+        while partition.reset(&self.system.machine, 0) == Err(Status::Continue) {}
+        self.start(lpid, 1);
+    }
+
+    /// A hypercall of the vCPU of that number, on the CPU of the same number.
+    pub(crate) fn call_of(&self, lpid: u16, vcpu: u32, token: u64, arguments: &[u64]) -> Answer {
+        self.call_at(lpid, Seat { vcpu, cpu: vcpu }, false, token, arguments)
+    }
+
     /// A hypercall, from problem state or not. Registers that hold no argument hold junk, and whatever the
     /// call is answered with they keep it unless the call has a result for them.
     pub(crate) fn call_from(
         &self,
         lpid: u16,
+        problem_state: bool,
+        token: u64,
+        arguments: &[u64],
+    ) -> Answer {
+        self.call_at(lpid, Seat::default(), problem_state, token, arguments)
+    }
+
+    fn call_at(
+        &self,
+        lpid: u16,
+        seat: Seat,
         problem_state: bool,
         token: u64,
         arguments: &[u64],
@@ -190,7 +252,7 @@ impl<'s, M: Machine> World<'s, M> {
             &self.system,
             &self.board,
             caller,
-            Seat::default(),
+            seat,
             problem_state,
             &mut frame,
         );

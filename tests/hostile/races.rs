@@ -9,6 +9,7 @@ use realhpt::addr::GuestReal;
 use realhpt::hcall::abi::{self, Status};
 use realhpt::hcall::{Frame, Seat, dispatch};
 use realhpt::lpar::control::Start;
+use realhpt::lpar::vcpu::Endian;
 use realhpt::lpar::vcpus::Left;
 use realhpt::table::Format;
 
@@ -18,6 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const START: Start = Start {
     entry: GuestReal::new(0x100),
     r3: 0,
+    endian: Endian::Big,
 };
 
 /// An agent of two vCPUs and a client, both with tables that they may resize, in memory that is never given back,

@@ -26,6 +26,7 @@ pub(crate) mod answer {
     pub(crate) const YIELD: u64 = Next::Yield as u64;
     pub(crate) const STOP: u64 = Next::Stop as u64;
     pub(crate) const RELOAD: u64 = Next::Reload as u64;
+    pub(crate) const INTERRUPT: u64 = Next::Interrupt as u64;
     const _: () = assert!(Next::Resume as u64 == 0);
 }
 

@@ -17,6 +17,7 @@ use crate::board::Machine;
 use crate::cpu::Cpu;
 use crate::entries::answer;
 use crate::machine::Generation;
+use crate::papr::rtas::token::REBOOT;
 use crate::vectors::vector;
 use crate::{external, opal};
 
@@ -25,6 +26,10 @@ use crate::{external, opal};
 pub enum Outcome {
     /// It goes on, or has been halted.
     Enter,
+    /// It goes on if its slice is not over: the hypervisor's decrementer came.
+    Tick,
+    /// It goes on, but somebody wants something of this CPU.
+    Kicked,
     /// It leaves the CPU: its slice is over or given up, it waits for something, or it stops.
     Leave(Left),
     /// The verdict is given.
@@ -35,6 +40,14 @@ pub enum Outcome {
 const ILLEGAL: Interrupt = Interrupt {
     vector: vcpu::vector::PROGRAM,
     status: vcpu::ILLEGAL_INSTRUCTION,
+    dar: None,
+    dsisr: None,
+};
+
+/// An external interrupt, as the guest sees it: which one, it asks its controller.
+const EXTERNAL: Interrupt = Interrupt {
+    vector: vcpu::vector::EXTERNAL,
+    status: 0,
     dar: None,
     dsisr: None,
 };
@@ -80,21 +93,21 @@ pub fn handle(
         answer::YIELD => return Outcome::Leave(Left::Preempted),
         answer::STOP => return Outcome::Leave(Left::Stopped),
         answer::EXIT => {
-            defmt::info!(
-                "partition {=str} has ended with {=u64:#x}",
-                partition.description().name,
-                partition.control().exit_code()
-            );
+            let name = partition.description().name;
+            match partition.control().exit_code() {
+                REBOOT => defmt::info!("partition {=str} wants to start again", name),
+                code => defmt::info!("partition {=str} has ended with {=u64:#x}", name, code),
+            }
             return Outcome::Enter;
         }
         answer::POWER_OFF => return Outcome::PowerOff,
         // The next turn begins with loading its translation.
         answer::RELOAD => return Outcome::Leave(Left::Preempted),
-        // A kick: the CPU has to look around, and does so between slices.
-        vector::HDEC | vector::DOORBELL => return Outcome::Leave(Left::Preempted),
-        vector::EXTERNAL if external::take(generation, cpu.number()) => {
-            return Outcome::Leave(Left::Preempted);
-        }
+        // What waits for it is looked for before the next entry.
+        answer::INTERRUPT => {}
+        vector::HDEC => return Outcome::Tick,
+        vector::DOORBELL => return Outcome::Kicked,
+        vector::EXTERNAL if external::take(generation, cpu.number()) => return Outcome::Kicked,
         vector::HDSI | vector::HISI => {
             if let Answer::Interrupt(interrupt) =
                 fault(partition, generation, cpu, exit, status).answer(partition.table())
@@ -175,6 +188,13 @@ fn fault(
         at,
         status,
         segment,
+    }
+}
+
+/// Gives the guest an external interrupt, if it takes any now.
+pub fn interrupt(cpu: &mut Cpu, lpcr: u64) {
+    if cpu.registers.msr & msr::EE != 0 {
+        deliver(cpu, EXTERNAL, lpcr);
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! The way through it: `boot` has the first instructions and `start` the rest of the boot, which reads the
 //! machine's device tree ([`tree`]) and the [`manifest`], lays out memory ([`layout`], `place`), makes the
-//! `partitions` with the register values of [`mode`], and starts the other CPUs (`smp`). Each CPU then `run`s whichever
+//! `partitions` with the register values of [`mode`], puts into their memory what the `guests` start with, [`papr`] ones
+//! with a device tree of their own, and starts the other CPUs (`smp`). Each CPU then `run`s whichever
 //! vCPU of the `seats` is next. Guests leave through the
 //! `vectors`; a hypercall goes to the engine from there, by one of the `entries`, any other exit through `exits`. `opal`, `uart` and
 //! `logger` talk to the outside; `unexpected` and `end` are the ends that no verdict has.
@@ -10,9 +11,13 @@
 //! What is pure builds on the host too, for its tests.
 #![no_std]
 
+extern crate alloc;
+
 pub mod layout;
+pub mod machine;
 pub mod manifest;
 pub mod mode;
+pub mod papr;
 pub mod tree;
 
 #[cfg(target_os = "none")]
@@ -30,9 +35,9 @@ pub mod exits;
 #[cfg(target_os = "none")]
 pub mod external;
 #[cfg(target_os = "none")]
-pub mod logger;
+pub mod guests;
 #[cfg(target_os = "none")]
-pub mod machine;
+pub mod logger;
 #[cfg(target_os = "none")]
 pub mod opal;
 #[cfg(target_os = "none")]

@@ -1,9 +1,11 @@
 //! Which processor the image runs on.
 
+#[cfg(target_os = "none")]
 use realhpt::arch::powerpc64::spr;
 
 /// A generation of the POWER server processors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, defmt::Format)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(target_os = "none", derive(defmt::Format))]
 pub enum Generation {
     /// POWER8: ISA 2.07, SDR1.
     Power8,
@@ -26,6 +28,7 @@ impl Generation {
     }
 
     /// The generation of this processor. One that is not known, and so newer, is treated as the newest.
+    #[cfg(target_os = "none")]
     #[must_use]
     pub fn detect() -> Self {
         Self::from_pvr(spr::PVR.read()).unwrap_or(Self::Power10)

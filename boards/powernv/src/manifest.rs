@@ -21,6 +21,12 @@
 //!       console;                             optional: its terminal is the machine's console
 //!       vcpus = <2>;                         optional: how many; 1 without
 //!       pin = <0>;                           optional: vCPU n runs on CPU pin + n alone; any CPU without
+//!       load = /bits/ 64 <host size guest ...>;   optional: what is copied into its memory before it starts
+//!       essential;                           optional: the machine runs until all of these have ended
+//!       papr;                                optional: a PAPR guest, with a device tree made for it
+//!       bootargs = "...";                    of a PAPR guest: its command line
+//!       initrd = /bits/ 64 <start end>;      of a PAPR guest: guest real addresses of its initial RAM disk
+//!       little-endian;                       of a PAPR guest: it is entered little-endian
 //!     };
 //!   };
 //! };
@@ -34,14 +40,21 @@ use dtoolkit::{Node, Property};
 use realhpt::addr::{GuestReal, HostReal, Lpid};
 use realhpt::arch::MAX_CPUS;
 use realhpt::hcall::abi::Privileges;
+use realhpt::lpar::vcpu::Endian;
 use realhpt::lpar::{MAX_PARTITIONS, MAX_VCPUS};
 use realhpt::memory::{MAX_REGIONS, Region};
 use realhpt::table::Order;
+
+use crate::layout::Range;
+use crate::papr::place::Place;
 
 /// What the root node is compatible with.
 const COMPATIBLE: &str = "realhpt,manifest-1";
 /// Host memory of a partition is aligned to the largest page that maps it, and so is its size.
 pub const ALIGNMENT: u64 = 16 << 20;
+
+/// Bound on the pieces that are loaded into a partition.
+pub const MAX_LOADS: usize = 8;
 
 /// A partition's memory.
 #[derive(Clone, Debug)]
@@ -64,6 +77,42 @@ impl Memory {
                 .map_or(0, Region::size),
         }
     }
+
+    /// Whether `size` bytes from `guest` on are memory, in one piece.
+    fn has(&self, guest: GuestReal, size: u64) -> bool {
+        let within = |first: GuestReal, bytes: u64| {
+            let offset = guest.raw().checked_sub(first.raw());
+            offset.is_some_and(|offset| offset <= bytes && bytes - offset >= size)
+        };
+        match self {
+            Self::Bytes(bytes) => within(GuestReal::new(0), *bytes),
+            Self::Regions(regions) => regions
+                .iter()
+                .any(|region| within(region.guest(), region.size())),
+        }
+    }
+}
+
+/// Bytes that stand in the machine's memory and are copied into a partition's before it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Where they stand. Several partitions may be loaded from there.
+    pub source: Range,
+    /// Where they go, all of it the partition's memory.
+    pub guest: GuestReal,
+}
+
+/// What a PAPR guest is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Papr<'a> {
+    /// Its command line.
+    pub bootargs: &'a str,
+    /// Its initial RAM disk: guest real addresses of its first byte and of the byte after its last.
+    pub initrd: Option<(GuestReal, GuestReal)>,
+    /// How it is entered.
+    pub endian: Endian,
+    /// Where its device tree and RTAS stand.
+    pub place: Place,
 }
 
 /// One partition.
@@ -95,6 +144,12 @@ pub struct Entry<'a> {
     pub vcpus: usize,
     /// The CPU that its first vCPU runs on, the next one on the next; none: any.
     pub pin: Option<usize>,
+    /// What is copied into its memory before it starts, in this order.
+    pub load: heapless::Vec<Load, MAX_LOADS>,
+    /// The machine is switched off when all partitions of which this is true have ended.
+    pub essential: bool,
+    /// It is a PAPR guest.
+    pub papr: Option<Papr<'a>>,
 }
 
 /// What is wrong with a manifest.
@@ -183,6 +238,7 @@ impl<'a> Reader<'a> {
             Some(_) => self.u64("entry", "entry is not one doubleword")?,
             None => 0,
         };
+        let load = self.load(&memory)?;
         Ok(Entry {
             lpid: Lpid::new(lpid),
             name: self.string("label").unwrap_or(self.0.name()),
@@ -193,6 +249,9 @@ impl<'a> Reader<'a> {
             entry: GuestReal::new(entry),
             start: self.bytes("start").is_some(),
             shared: self.shared(memory.first())?,
+            papr: self.papr(&memory, &load)?,
+            load,
+            essential: self.bytes("essential").is_some(),
             memory,
             console: self.bytes("console").is_some(),
             vcpus: self
@@ -265,6 +324,76 @@ impl<'a> Reader<'a> {
         Region::new(GuestReal::new(guest), HostReal::new(host), size)
             .map(Some)
             .ok_or_else(|| self.wrong("shared is not a range of whole pages"))
+    }
+
+    fn load(&self, memory: &Memory) -> Result<heapless::Vec<Load, MAX_LOADS>, Error<'a>> {
+        let bytes = self.bytes("load").unwrap_or_default();
+        let (pieces, rest) = bytes.as_chunks::<24>();
+        if !rest.is_empty() {
+            return Err(self.wrong("load is not in threes of doublewords"));
+        }
+        let mut load = heapless::Vec::new();
+        for piece in pieces {
+            let [host, size, guest] = doublewords(piece);
+            let guest = GuestReal::new(guest);
+            if host.checked_add(size).is_none() || !memory.has(guest, size) {
+                return Err(self.wrong("load has a piece that is not in the memory"));
+            }
+            let source = Range::new(host, size);
+            load.push(Load { source, guest })
+                .map_err(|_| self.wrong("load has too many pieces"))?;
+        }
+        Ok(load)
+    }
+
+    fn papr(&self, memory: &Memory, load: &[Load]) -> Result<Option<Papr<'a>>, Error<'a>> {
+        let has = |name: &&str| self.bytes(name).is_some();
+        if !has(&"papr") {
+            return if ["bootargs", "initrd", "little-endian"].iter().any(has) {
+                Err(self.wrong("bootargs, initrd and little-endian are a PAPR guest's"))
+            } else {
+                Ok(None)
+            };
+        }
+        let place = Place::new(memory.first())
+            .ok_or_else(|| self.wrong("there is no room for a device tree at guest real 0"))?;
+        if load
+            .iter()
+            .any(|load| place.overlaps(load.guest, load.source.size()))
+        {
+            return Err(self.wrong("load lies over the device tree"));
+        }
+        let bootargs = if has(&"bootargs") {
+            self.string("bootargs")
+                .ok_or_else(|| self.wrong("bootargs is not a string"))?
+        } else {
+            ""
+        };
+        Ok(Some(Papr {
+            bootargs,
+            initrd: self.initrd(memory)?,
+            endian: if has(&"little-endian") {
+                Endian::Little
+            } else {
+                Endian::Big
+            },
+            place,
+        }))
+    }
+
+    fn initrd(&self, memory: &Memory) -> Result<Option<(GuestReal, GuestReal)>, Error<'a>> {
+        let Some(bytes) = self.bytes("initrd") else {
+            return Ok(None);
+        };
+        let (dwords, rest) = bytes.as_chunks::<8>();
+        let ([start, end], []) = (dwords, rest) else {
+            return Err(self.wrong("initrd is not two doublewords"));
+        };
+        let [start, end] = [start, end].map(|dword| u64::from_be_bytes(*dword));
+        if start >= end || !memory.has(GuestReal::new(start), end - start) {
+            return Err(self.wrong("initrd is not in the memory"));
+        }
+        Ok(Some((GuestReal::new(start), GuestReal::new(end))))
     }
 
     fn bytes(&self, name: &str) -> Option<&'a [u8]> {
@@ -514,6 +643,112 @@ mod tests {
             refused(&[[0, 0x1000, 0]; MAX_REGIONS + 1]),
             "memory is in too many pieces"
         );
+    }
+
+    /// A PAPR guest of 64 MiB, loaded at 4 MiB and at 16 MiB.
+    fn linux() -> Vec<Property> {
+        let load = [[0x7000_0000, 0x1234, 4 << 20], [0x7100_0000, 5, 16 << 20]];
+        Vec::from([
+            ("reg", 2_u32.to_be_bytes().into()),
+            ("memory-size", 0x400_0000_u64.to_be_bytes().into()),
+            ("hpt-order", 18_u32.to_be_bytes().into()),
+            ("load", places(&load)),
+            ("papr", [].into()),
+            ("bootargs", b"console=hvc0 quiet\0".into()),
+            ("initrd", dwords(&[16 << 20, (16 << 20) + 5])),
+            ("little-endian", [].into()),
+            ("essential", [].into()),
+        ])
+    }
+
+    fn dwords(dwords: &[u64]) -> Vec<u8> {
+        dwords
+            .iter()
+            .flat_map(|dword| dword.to_be_bytes())
+            .collect()
+    }
+
+    #[test]
+    fn a_papr_guest_says_what_it_is_loaded_with_and_told() {
+        let bytes = tree(&[linux(), agent()]);
+        let manifest = Manifest::parse(Fdt::new(&bytes).unwrap()).unwrap();
+        let [linux, agent] = manifest.partitions.as_slice() else {
+            panic!("two partitions");
+        };
+        let load: Vec<_> = linux
+            .load
+            .iter()
+            .map(|load| (load.source.start, load.source.size(), load.guest.raw()))
+            .collect();
+        assert_eq!(
+            load,
+            [(0x7000_0000, 0x1234, 4 << 20), (0x7100_0000, 5, 16 << 20)]
+        );
+        assert!(linux.essential);
+        let papr = linux.papr.as_ref().unwrap();
+        assert_eq!(papr.bootargs, "console=hvc0 quiet");
+        let initrd = papr.initrd.map(|(start, end)| (start.raw(), end.raw()));
+        assert_eq!(initrd, Some((16 << 20, (16 << 20) + 5)));
+        assert_eq!(papr.endian, Endian::Little);
+        assert!(agent.load.is_empty() && !agent.essential && agent.papr.is_none());
+    }
+
+    #[test]
+    fn a_papr_guest_that_makes_no_sense_is_refused() {
+        let refusal = |change: &dyn Fn(&mut Vec<Property>)| {
+            let mut properties = linux();
+            change(&mut properties);
+            let bytes = tree(&[properties]);
+            let parsed = Manifest::parse(Fdt::new(&bytes).unwrap());
+            parsed.unwrap_err().reason
+        };
+        let with = |name: &'static str, value: Vec<u8>| {
+            refusal(&|properties: &mut Vec<Property>| {
+                properties.retain(|(other, _)| *other != name);
+                properties.push((name, value.clone()));
+            })
+        };
+        let loaded = |piece: [u64; 3]| with("load", places(&[piece]));
+        assert_eq!(
+            with("load", [0; 25].into()),
+            "load is not in threes of doublewords"
+        );
+        for piece in [
+            [0x7000_0000, 0x1001, 0x3ff_f000],
+            [0x7000_0000, 1, 1 << 32],
+            [0x7000_0000, u64::MAX, 8],
+            [u64::MAX, 2, 0],
+        ] {
+            assert_eq!(loaded(piece), "load has a piece that is not in the memory");
+        }
+        assert_eq!(
+            loaded([0x7000_0000, 0x1000, 0x3ff_f000]),
+            "load lies over the device tree"
+        );
+        assert_eq!(
+            with("load", places(&[[0, 0, 0]; MAX_LOADS + 1])),
+            "load has too many pieces"
+        );
+        assert_eq!(with("bootargs", [1].into()), "bootargs is not a string");
+        assert_eq!(
+            with("initrd", dwords(&[5])),
+            "initrd is not two doublewords"
+        );
+        for [start, end] in [[5, 5], [6, 5], [0, 0x400_0001]] {
+            assert_eq!(
+                with("initrd", dwords(&[start, end])),
+                "initrd is not in the memory"
+            );
+        }
+        assert_eq!(
+            refusal(&|properties| properties.retain(|(name, _)| *name != "papr")),
+            "bootargs, initrd and little-endian are a PAPR guest's"
+        );
+        let small = refusal(&|properties| {
+            properties.retain(|(name, _)| !matches!(*name, "memory-size" | "load" | "initrd"));
+            properties.push(("memory", places(&[[0, 0x20_0000, 0]])));
+        });
+        assert_eq!(small, "there is no room for a device tree at guest real 0");
     }
 
     #[test]

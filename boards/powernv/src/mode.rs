@@ -8,6 +8,8 @@ use realhpt::table::Order;
 
 /// Bits of the LPCR (ISA 2.07 Book III-S section 2.2; ISA 3.0B Book III section 2.2).
 pub mod lpcr {
+    use realhpt::lpar::vcpu::lpcr as guest;
+
     /// Guest real mode is translated by the VRMA (POWER8).
     pub const VPM0: u64 = 1 << 63;
     /// The hypervisor gets the guest's storage interrupts.
@@ -17,11 +19,11 @@ pub mod lpcr {
     /// The whole VRMASD field.
     pub const VRMASD: u64 = 0x1f << VRMASD_SHIFT;
     /// Interrupts are taken with translation on, two bits.
-    pub const AIL: u64 = 3 << 39;
+    pub const AIL: u64 = 3 << guest::AIL_SHIFT;
     /// Process table in use (ISA 3.0).
     pub const UPRT: u64 = 1 << 22;
     /// Interrupts little-endian.
-    pub const ILE: u64 = 1 << 25;
+    pub const ILE: u64 = guest::ILE;
     /// The host uses a radix tree (ISA 3.0).
     pub const HR: u64 = 1 << 20;
     /// Mediated external interrupt request: never set here.
@@ -78,6 +80,14 @@ pub const fn lpcr_power9(left: u64) -> u64 {
     left & !clear | lpcr::VPM1 | lpcr::HEIC | lpcr::HDICE
 }
 
+/// The same LPCR for a guest that takes its interrupts as the bits ILE and AIL of `interrupts` say: what it may choose
+/// itself, by H_SET_MODE. Other bits of `interrupts` have no effect.
+#[must_use]
+pub const fn with_interrupts(lpcr: u64, interrupts: u64) -> u64 {
+    const CHOSEN: u64 = lpcr::AIL | lpcr::ILE;
+    lpcr & !CHOSEN | interrupts & CHOSEN
+}
+
 /// SDR1: HTABORG and HTABSIZE.
 #[must_use]
 pub const fn sdr1(hpt: u64, order: Order) -> u64 {
@@ -102,6 +112,15 @@ mod tests {
             0xc040_0000_0000_6001
         );
         assert_eq!(lpcr_power9(0x0040_0000_0000_a000), 0x4040_0000_0000_a011);
+    }
+
+    #[test]
+    fn a_guest_chooses_how_it_takes_interrupts_and_nothing_else() {
+        let lpcr = lpcr_power9(0x0040_0000_0000_a000);
+        assert_eq!(with_interrupts(lpcr, 0), lpcr);
+        let linux = lpcr | 0x0380_0000;
+        assert_eq!(with_interrupts(lpcr, u64::MAX), linux);
+        assert_eq!(with_interrupts(linux, lpcr::ILE), lpcr | lpcr::ILE);
     }
 
     #[test]

@@ -25,8 +25,8 @@ pub struct Failure<'a> {
 
 /// Makes all partitions of a manifest.
 ///
-/// What has a place already is taken out of the free memory first, so that nothing else is put there: windows,
-/// which several partitions may share, and memory, which they may not.
+/// What has a place already is taken out of the free memory first, so that nothing else is put there: windows and
+/// what is loaded, which several partitions may share, and memory, which they may not.
 ///
 /// # Errors
 /// The first that does not fit.
@@ -45,19 +45,12 @@ pub fn make(
         .iter()
         .filter_map(|entry| Some((entry.name, entry.shared?)))
         .map(|(name, shared)| (name, Range::new(shared.host().raw(), shared.size())));
-    for (name, window) in windows.clone() {
-        if !layout.is_free(window) {
-            return Err(Failure {
-                name,
-                error: Error::NotFree(window),
-            });
-        }
-    }
-    for (name, window) in windows {
-        layout
-            .reserve(window)
-            .map_err(|error| Failure { name, error })?;
-    }
+    reserve_shared(windows, layout)?;
+    let loads = manifest.partitions.iter().flat_map(|entry| {
+        let sources = entry.load.iter().map(|load| load.source);
+        sources.map(|source| (entry.name, source))
+    });
+    reserve_shared(loads, layout)?;
     for entry in &manifest.partitions {
         let name = entry.name;
         reserve(&entry.memory, layout).map_err(|error| Failure { name, error })?;
@@ -76,6 +69,25 @@ pub fn make(
     Ok(machine)
 }
 
+/// Takes ranges that partitions may share with each other out of the free memory, where all of them have to be.
+fn reserve_shared<'a>(
+    ranges: impl Iterator<Item = (&'a str, Range)> + Clone,
+    layout: &mut Layout,
+) -> Result<(), Failure<'a>> {
+    for (name, range) in ranges.clone() {
+        if !layout.is_free(range) {
+            let error = Error::NotFree(range);
+            return Err(Failure { name, error });
+        }
+    }
+    for (name, range) in ranges {
+        layout
+            .reserve(range)
+            .map_err(|error| Failure { name, error })?;
+    }
+    Ok(())
+}
+
 /// Takes memory that has a place out of the free memory.
 fn reserve(memory: &manifest::Memory, layout: &mut Layout) -> Result<(), Error> {
     let manifest::Memory::Regions(regions) = memory else {
@@ -91,7 +103,7 @@ fn reserve(memory: &manifest::Memory, layout: &mut Layout) -> Result<(), Error> 
     Ok(())
 }
 
-/// The regions of a partition, zeroed, with its image at guest real 0.
+/// The regions of a partition, zeroed.
 fn memory(entry: &Entry<'static>, layout: &mut Layout) -> Result<Regions, Error> {
     let mut regions = Regions::new();
     let mut add = |region: Region| {
@@ -111,11 +123,6 @@ fn memory(entry: &Entry<'static>, layout: &mut Layout) -> Result<Regions, Error>
                 add(*region)?;
             }
         }
-    }
-    if let Some(first) = regions.iter().find(|region| region.guest().raw() == 0) {
-        let first = Range::new(first.host().raw(), first.size());
-        // SAFETY: the manifest says that the image is not larger than the memory at guest real 0.
-        unsafe { place::copy(entry.image, first) };
     }
     if let Some(shared) = entry.shared {
         regions

@@ -16,14 +16,17 @@ use crate::board::{Board, Extension};
 use crate::cpu::Cpu;
 use crate::entries::Entries;
 use crate::exits::{self, Outcome};
+use crate::guests::Guests;
 use crate::machine::Generation;
 use crate::seats::Seats;
 use crate::translation::Translation;
 use crate::vectors;
-use crate::{end, external, opal, time};
+use crate::{end, external, mode, opal, time};
 
 /// Microseconds of a slice.
 const SLICE: u64 = 10_000;
+/// Microseconds after which a guest is looked at again that an interrupt waits for.
+const LOOK: u64 = 20;
 /// Microseconds of rest when there is nobody with work.
 const REST: u64 = 500;
 /// The CPU that polls the firmware, and gives up when nobody can run.
@@ -33,6 +36,7 @@ const BOOT_CPU: usize = 0;
 pub struct Run<'r, E> {
     board: &'r Board<E>,
     seats: &'r Seats,
+    guests: &'r Guests,
     generation: Generation,
     translation: Translation,
     cpu: *mut Cpu,
@@ -55,6 +59,7 @@ impl<'r, E: Extension> Run<'r, E> {
     pub unsafe fn new(
         board: &'r Board<E>,
         seats: &'r Seats,
+        guests: &'r Guests,
         generation: Generation,
         cpu: *mut Cpu,
     ) -> Self {
@@ -67,6 +72,7 @@ impl<'r, E: Extension> Run<'r, E> {
         Self {
             board,
             seats,
+            guests,
             generation,
             translation: Translation::init(generation),
             cpu,
@@ -80,8 +86,12 @@ impl<'r, E: Extension> Run<'r, E> {
         let mut last = usize::MAX;
         loop {
             machine.pay(self.number);
+            let restarting = self.guests.look_after(machine, self.number);
             if self.number == BOOT_CPU {
                 opal::poll_events();
+                if self.guests.have_ended(machine) {
+                    end::power_off();
+                }
             }
             let starts = machine.starts();
             let readiness = |seat| self.seats.readiness(machine, seat, self.number);
@@ -91,13 +101,21 @@ impl<'r, E: Extension> Run<'r, E> {
                     rest();
                     last = seat;
                 }
-                // Who is started by another that then stops may have been looked at before, and the other after.
-                Turn::Nobody if self.number == BOOT_CPU && machine.starts() == starts => {
+                // Who is started by another that then stops may have been looked at before, and the other after. One that is
+                // started again may have been neither: it counts as a start before it is no longer under way.
+                Turn::Nobody
+                    if self.number == BOOT_CPU
+                        && !self.guests.are_restarting(machine)
+                        && machine.starts() == starts
+                        && !self.guests.have_ended(machine) =>
+                {
                     defmt::error!("no partition can run");
                     end::fail()
                 }
                 Turn::Idle | Turn::Nobody => {
-                    rest();
+                    if !restarting {
+                        rest();
+                    }
                     continue;
                 }
             }
@@ -111,8 +129,8 @@ impl<'r, E: Extension> Run<'r, E> {
         let Some(vcpu) = (unsafe { self.seats.vcpu(seat) }) else {
             return;
         };
-        if let Some(Start { entry, r3 }) = duty.start {
-            vcpu.registers = Registers::at_start(entry.raw(), r3);
+        if let Some(Start { entry, r3, endian }) = duty.start {
+            vcpu.registers = Registers::at_start(entry.raw(), r3, endian);
             vcpu.context = Context::new(time_base());
         }
         set_lpidr(partition.description().lpid);
@@ -154,14 +172,28 @@ impl<'r, E: Extension> Run<'r, E> {
             machine.machine.flush_lpid(lpid);
         }
         control.pay(&machine.machine, lpid, self.number);
-        let lpcr = self
-            .translation
-            .load(&machine.machine, self.generation, partition);
-        // SAFETY: a decrementer of the hypervisor's own.
-        unsafe { spr::HDEC.write(time::ticks(SLICE)) };
-        isync();
+        let lpcr = self.translation.load(
+            &machine.machine,
+            self.generation,
+            partition,
+            partition.lpcr(),
+        );
+        // SAFETY: the area of this CPU.
+        let area = unsafe { &mut *self.cpu };
+        partition.vcpu_dispatched(&machine.machine, area.seat, &area.registers);
+        let mut watch = Watch::new(time_base() + time::ticks(SLICE), lpcr);
         let left = loop {
             if !control.stays(number) {
+                break Left::Preempted;
+            }
+            // SAFETY: the area of this CPU; the guest is out.
+            let area = unsafe { &mut *self.cpu };
+            let waits = partition.external_pending(number);
+            if waits {
+                // It goes on waiting until the guest has asked which it is.
+                exits::interrupt(area, lpcr);
+            }
+            if !watch.set(waits) {
                 break Left::Preempted;
             }
             // SAFETY: this CPU's area; everything of the vCPU is loaded, and every exit is followed by
@@ -171,12 +203,66 @@ impl<'r, E: Extension> Run<'r, E> {
             let area = unsafe { &mut *self.cpu };
             match exits::handle(machine, partition, self.generation, area, vector, lpcr) {
                 Outcome::Enter => {}
+                Outcome::Tick => watch.ticked(),
+                Outcome::Kicked => machine.pay(self.number),
                 Outcome::Leave(left) => break left,
                 Outcome::PowerOff => end::power_off(),
             }
         };
         self.save(seat);
         machine.leave(partition, number, left);
+    }
+}
+
+/// The hypervisor's decrementer in a slice, and what else brings the vCPU out of its guest.
+///
+/// While an external interrupt waits for a guest that takes none, `LPCR[MER]` has hardware deliver it as soon as the guest
+/// does (ISA 3.0B Book III section 6.5.7.2). An emulator may not know that bit: so the guest is looked at again after a
+/// while, too.
+struct Watch {
+    /// When the slice is over.
+    end: u64,
+    lpcr: u64,
+    /// What HDEC and MER stand at: the slice's end, or a look because an interrupt waits; none: neither any more.
+    set: Option<bool>,
+}
+
+impl Watch {
+    const fn new(end: u64, lpcr: u64) -> Self {
+        Self {
+            end,
+            lpcr,
+            set: None,
+        }
+    }
+
+    /// HDEC came.
+    const fn ticked(&mut self) {
+        self.set = None;
+    }
+
+    /// Makes HDEC and MER ready for an entry, where an interrupt `waits` or none does; false: the slice is over.
+    fn set(&mut self, waits: bool) -> bool {
+        if self.set == Some(waits) {
+            return true;
+        }
+        let left = self.end.wrapping_sub(time_base()).cast_signed();
+        if left <= 0 {
+            return false;
+        }
+        let left = left.cast_unsigned();
+        let (hdec, mer) = if waits {
+            (left.min(time::ticks(LOOK)), mode::lpcr::MER)
+        } else {
+            (left, 0)
+        };
+        // SAFETY: a decrementer of the hypervisor's own.
+        unsafe { spr::HDEC.write(hdec) };
+        // SAFETY: as it was loaded for this guest, but for an interrupt of the guest's own.
+        unsafe { spr::LPCR.write(self.lpcr | mer) };
+        isync();
+        self.set = Some(waits);
+        true
     }
 }
 

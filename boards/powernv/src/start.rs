@@ -3,11 +3,11 @@
 use dtoolkit::fdt::Fdt;
 use realhpt::arch::MAX_CPUS;
 use realhpt::arch::powerpc64::{enable_machine_check, spr};
-use realhpt::lpar::control::Start;
 
 use crate::board::{Board, Console, Extension};
 use crate::boot::Handover;
 use crate::cpu::Cpu;
+use crate::guests::{self, Guests};
 use crate::layout::{self, Layout, Range};
 use crate::machine::Generation;
 use crate::manifest::Manifest;
@@ -76,6 +76,23 @@ pub fn boot(handover: Handover, extension: impl Extension + 'static) -> ! {
             end::fail()
         }
     };
+    let pvr = u32::try_from(spr::PVR.read()).unwrap_or(0);
+    let processor = tree::processor(tree, pvr, generation);
+    let guests = match Guests::make(&manifest, &machine, &processor, &mut layout) {
+        Ok(guests) => guests,
+        Err((name, guests::Error::Layout(error))) => {
+            complain(name, error);
+            end::fail()
+        }
+        Err((name, guests::Error::Tree(error))) => {
+            defmt::error!(
+                "{=str} has no device tree: {}",
+                name,
+                defmt::Display2Format(&error)
+            );
+            end::fail()
+        }
+    };
     let console = manifest.partitions.iter().find(|entry| entry.console);
     // Our own programs, which come as an image, speak to the log too.
     let console = console.map(|entry| {
@@ -87,9 +104,10 @@ pub fn boot(handover: Handover, extension: impl Extension + 'static) -> ! {
         place::value(&mut layout, Board::new(machine, extension, console)).and_then(|board| {
             let seats = Seats::new(&manifest, pirs.len(), &mut layout)?;
             let seats = &*place::value(&mut layout, seats)?;
-            Ok((&*board, seats))
+            let guests = &*place::value(&mut layout, guests)?;
+            Ok((&*board, seats, guests))
         });
-    let (board, seats) = match placed {
+    let (board, seats, guests) = match placed {
         Ok(placed) => placed,
         Err(error) => {
             complain("the board", error);
@@ -100,10 +118,11 @@ pub fn boot(handover: Handover, extension: impl Extension + 'static) -> ! {
         external::find(tree, &board.machine.machine, generation, number, pir);
     }
     // SAFETY: the boot CPU's area, and the vectors are installed.
-    let run = unsafe { Run::new(board, seats, generation, cpu) };
+    let run = unsafe { Run::new(board, seats, guests, generation, cpu) };
     let common = Common {
         board,
         seats,
+        guests,
         generation,
     };
     if let Err(error) = start_others(&mut layout, &pirs, common) {
@@ -111,10 +130,9 @@ pub fn boot(handover: Handover, extension: impl Extension + 'static) -> ! {
         end::fail()
     }
     let starts = board.machine.partitions().iter().zip(&manifest.partitions);
-    for (partition, entry) in starts.filter(|(_, entry)| entry.start) {
-        let start = Start {
-            entry: entry.entry,
-            r3: 0,
+    for (number, (partition, entry)) in starts.enumerate() {
+        let Some(start) = guests.start(number).filter(|_| entry.start) else {
+            continue;
         };
         if let Err(status) = partition.start(&board.machine.machine, start) {
             defmt::error!(
@@ -139,6 +157,7 @@ fn cpus(tree: Fdt<'_>, generation: Generation) -> heapless::Vec<u32, MAX_CPUS> {
 struct Common<E: 'static> {
     board: &'static Board<E>,
     seats: &'static Seats,
+    guests: &'static Guests,
     generation: Generation,
 }
 
@@ -180,7 +199,15 @@ unsafe extern "C" fn secondary<E: Extension + 'static>(cpu: *mut Cpu) -> ! {
     let common = unsafe { &*common };
     enable_machine_check();
     // SAFETY: the area that HSPRG0 points to; the boot CPU installed the vectors.
-    let run = unsafe { Run::new(common.board, common.seats, common.generation, cpu) };
+    let run = unsafe {
+        Run::new(
+            common.board,
+            common.seats,
+            common.guests,
+            common.generation,
+            cpu,
+        )
+    };
     smp::came();
     run.forever()
 }

@@ -57,7 +57,8 @@ impl Translation {
         }
     }
 
-    /// Puts the partition's HPT under the processor for the LPID that LPIDR holds; gives the LPCR that was set.
+    /// Puts the partition's HPT under the processor for the LPID that LPIDR holds, and has it take the vCPU's interrupts
+    /// as `interrupts` says, in bits of the LPCR; gives the LPCR that was set.
     ///
     /// The table or the page size of its VRMA may be another than last time: the partition table's entry is rewritten
     /// when it differs, and the processors then forget what they remember of the old one.
@@ -67,6 +68,7 @@ impl Translation {
         processor: &Processor,
         generation: Generation,
         partition: &Partition<'_>,
+        interrupts: u64,
     ) -> u64 {
         let table = partition.table();
         let hpt = table.hpt().as_ptr().expose_provenance() as u64;
@@ -87,6 +89,7 @@ impl Translation {
             }
             mode::lpcr_power9(self.left)
         };
+        let lpcr = mode::with_interrupts(lpcr, interrupts);
         // SAFETY: concerns guests, but for HEIC and the like, which hold off what the hypervisor does not use.
         unsafe { spr::LPCR.write(lpcr) };
         isync();

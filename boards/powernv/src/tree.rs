@@ -1,9 +1,11 @@
-//! What the machine's own device tree tells: memory, reservations, initrd, time base.
+//! What the machine's own device tree tells: memory, reservations, initrd, time base, processor.
 
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{Node, Property};
 
 use crate::layout::{Error, Layout, Range};
+use crate::machine::Generation;
+use crate::papr::processor::{Cache, Processor};
 
 /// The machine's free memory: all `/memory` nodes without what the reservation block and `/reserved-memory`
 /// name.
@@ -82,6 +84,30 @@ pub fn cpus<'t>(tree: Fdt<'t>, one_per_core: bool) -> impl Iterator<Item = u32> 
             .take(threads)
             .map(|thread| u32::from_be_bytes(*thread))
     })
+}
+
+/// The processor with this version, as its first node tells of it.
+#[must_use]
+pub fn processor(tree: Fdt<'_>, pvr: u32, generation: Generation) -> Processor {
+    let unknown = Processor::new(pvr, generation);
+    let Some(cpu) = cpu_nodes(tree).next() else {
+        return unknown;
+    };
+    let word = |name| {
+        let property = cpu.property(name)?;
+        property.value_as::<u32>().ok().filter(|&word| word != 0)
+    };
+    let cache = |size, line, unknown: Cache| Cache {
+        size: word(size).unwrap_or(unknown.size),
+        line: word(line).unwrap_or(unknown.line),
+    };
+    Processor {
+        time_base: word("timebase-frequency").unwrap_or(unknown.time_base),
+        clock: word("clock-frequency").or(unknown.clock),
+        instructions: cache("i-cache-size", "i-cache-line-size", unknown.instructions),
+        data: cache("d-cache-size", "d-cache-line-size", unknown.data),
+        ..unknown
+    }
 }
 
 /// Ticks of the time base in a second.

@@ -98,7 +98,7 @@ pub mod pass {
     pub const CALLS: usize = 5;
     /// What the pass is for, one of [`super::kind`].
     pub const KIND: usize = 6;
-    /// Timebase ticks from the first call of the pass to the return of the last.
+    /// Timebase ticks that the calls took.
     pub const TICKS: usize = 7;
 }
 
@@ -178,6 +178,30 @@ pub mod replay {
         pub const PROXY: u64 = 2;
         /// There are no more commands.
         pub const END: u64 = 3;
+        /// Each frame is a pass to be read to its end ([`super::pass`]).
+        pub const PASS: u64 = 4;
+    }
+
+    /// Numbers of a frame's doublewords that ask for a pass, or say how it was.
+    pub mod pass {
+        /// In: the reader's handle.
+        pub const HANDLE: usize = 0;
+        /// Out: the status of the last call, or H_NO_MEM if the room was too small for all of it.
+        pub const STATUS: usize = 0;
+        /// In: where the records go, offset in bytes from the header's start.
+        pub const OFFSET: usize = 1;
+        /// Out: their length.
+        pub const LENGTH: usize = 1;
+        /// In: room there, bytes.
+        pub const ROOM: usize = 2;
+        /// Out: r5 of the last call, the number of the pass and its flags.
+        pub const SAID: usize = 2;
+        /// Out: pending slots after it.
+        pub const PENDING: usize = 3;
+        /// Out: H_HPT_READ calls.
+        pub const CALLS: usize = 4;
+        /// Out: timebase ticks that the calls took.
+        pub const TICKS: usize = 5;
     }
 }
 
@@ -290,12 +314,16 @@ pub mod bench {
         pub const FIRST_PASS: u64 = 0x11;
         /// A pass of that reader when nothing has changed.
         pub const CLEAN_PASS: u64 = 0x12;
+        /// A reader opened at the last slot.
+        pub const OPEN_AT_END: u64 = 0x13;
         /// The table over itself.
         pub const OVERWRITE: u64 = 0x14;
         /// Every slot made invalid.
         pub const INVALIDATE: u64 = 0x15;
         /// The longest of all calls with one token.
         pub const LONGEST: u64 = 0x16;
+        /// A reader opened at slot 0.
+        pub const OPEN: u64 = 0x17;
         /// Bytes that the hypervisor keeps beside the table.
         pub const BESIDE: u64 = 0x18;
 

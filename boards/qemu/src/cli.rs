@@ -208,6 +208,17 @@ pub struct GuestOptions {
     /// The guest's memory, a multiple of 16M; its table has 1/128 of that.
     #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = memory)]
     pub mem: u64,
+    /// Has the agent, in another partition, read the guest's table in passes while the guest runs, then pause it, read what is
+    /// left exactly, and write all passes to this file (a qemu file, a section each). The guest then goes on.
+    ///
+    /// QEMU counts instructions meanwhile, and the machine is slower for it. When it is paused, what was read is checked: the
+    /// passes against a fresh one, every entry against its hash, Linux's linear map, and all of it restored into a third
+    /// partition.
+    #[arg(long, value_name = "FILE")]
+    pub stream: Option<PathBuf>,
+    /// Passes that are read while the guest runs; fewer if it ends.
+    #[arg(long, value_name = "N", default_value = "100", requires = "stream")]
+    pub stream_passes: usize,
     /// Gives up after this many seconds; never if not given.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,

@@ -84,7 +84,7 @@ impl Images {
         command
             .args(["build", "--quiet", "--release"])
             .args([
-                "-Zbuild-std=core",
+                "-Zbuild-std=core,alloc",
                 "-Zbuild-std-features=compiler-builtins-mem",
             ])
             .args(target)

@@ -6,13 +6,14 @@
 //! [`verdict`] for what that means; [`exchange`] carries tables in and out through the machine's memory; and
 //! [`tables`] reads, writes and compares them.
 //!
-//! [`mod@guest`] runs Linux and other programs for PAPR, with the machine's console on this terminal.
+//! [`agent`] drives the agent while its machine runs. [`mod@guest`] runs Linux and other programs for PAPR, with the machine's console on this terminal.
 //!
 //! [`scale`] needs no machine: it makes tables of the largest orders by the library alone, in memory that is only reserved
 //! ([`zeroed`]).
 //!
 //! It is a library so that the on-target tests (`tests/on_target.rs`) drive the same machine ([`suite`]).
 
+pub mod agent;
 pub mod apt;
 pub mod bench;
 pub mod boot;

@@ -16,7 +16,7 @@ use core::arch::asm;
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::{MAX_CPUS, Machine};
+use super::{GuestRegister, MAX_CPUS, Machine};
 use crate::addr::{HostReal, Lpid};
 use crate::sync::BeDword;
 
@@ -70,6 +70,10 @@ pub struct Processor {
 
 /// RB of a `tlbie` or `tlbiel` that means every entry of one LPID (IS = 0b10).
 const WHOLE_LPID: u64 = 0x800;
+/// Version in the PVR: POWER9.
+const PVR_POWER9: u64 = 0x4e;
+/// Version in the PVR: POWER10, the first with ISA 3.1.
+const PVR_POWER10: u64 = 0x80;
 /// Congruence classes of POWER8's TLB.
 const POWER8_TLB_SETS: u64 = 512;
 
@@ -240,6 +244,44 @@ impl Machine for Processor {
     fn store(&self, at: HostReal, value: u64) {
         // SAFETY: as in `load`.
         unsafe { ptr::with_exposed_provenance_mut::<u64>(address(at)).write_volatile(value) };
+    }
+
+    fn store_word(&self, at: HostReal, value: u32) {
+        // SAFETY: as in `load`; it is 4-byte aligned.
+        unsafe { ptr::with_exposed_provenance_mut::<u32>(address(at)).write_volatile(value) };
+    }
+
+    // POWER9's watchpoints stop the machine where one meets memory that is not cached (an erratum), so no guest gets
+    // one there.
+    fn has(&self, register: GuestRegister) -> bool {
+        let version = spr::PVR.read() >> 16 & 0xffff;
+        match register {
+            GuestRegister::Sprg0 | GuestRegister::Ciabr => true,
+            GuestRegister::Dawr0 | GuestRegister::Dawrx0 => version != PVR_POWER9,
+            GuestRegister::Dawr1 | GuestRegister::Dawrx1 => version >= PVR_POWER10,
+        }
+    }
+
+    fn set(&self, register: GuestRegister, value: u64) {
+        match register {
+            // SAFETY: in each case a register of the guest's own, that this processor has and that the hypervisor does
+            // not use; the hypercall has checked that it watches no hypervisor state.
+            GuestRegister::Sprg0 => unsafe { spr::SPRG0.write(value) },
+            // SAFETY: as above.
+            GuestRegister::Ciabr => unsafe { spr::CIABR.write(value) },
+            // SAFETY: as above.
+            GuestRegister::Dawr0 => unsafe { spr::DAWR0.write(value) },
+            // SAFETY: as above.
+            GuestRegister::Dawrx0 => unsafe { spr::DAWRX0.write(value) },
+            // SAFETY: as above.
+            GuestRegister::Dawr1 => unsafe { spr::DAWR1.write(value) },
+            // SAFETY: as above.
+            GuestRegister::Dawrx1 => unsafe { spr::DAWRX1.write(value) },
+        }
+    }
+
+    fn time_base(&self) -> u64 {
+        time_base()
     }
 
     fn zero(&self, at: HostReal, bytes: u64) {

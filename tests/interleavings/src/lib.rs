@@ -54,6 +54,7 @@
 //! | 11 pause | R and C merged before the flush | `o::sequences::a_pause_flushes_before_it_takes_r_and_c_for_good` |
 //! | `control`: forget | paid before it is done; not asked for | `control::forget_against_dispatch_and_pay` |
 //! | `vcpus`: prod | not kept for who is still inside | `control::prod_against_cede` |
+//! | `xics`: cede | the vCPU is not prodded when its bit rises | `interrupts::ipi_against_cede` |
 //! | `resize`: commit | no flush, or R and C are not looked at after it; the same generation | `resize::commit_against_a_store` |
 //! | `resize`: commit | does not wait for other vCPUs | `resize::commit_against_another_vcpu` |
 //!

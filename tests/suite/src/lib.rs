@@ -71,7 +71,10 @@ macro_rules! cases {
             calls::unknown_tokens,
             calls::terminal,
             calls::problem_state_may_not,
+            calls::sprg0_is_set,
+            calls::an_interrupt_for_oneself,
             calls::thirty_two_bit_mode,
+            calls::rtas_in_32_bit_mode,
             calls::little_endian_mode,
             calls::registers_survive,
             calls::vectors_and_floats_survive,
@@ -273,13 +276,13 @@ pub mod table {
 
     /// The bytes for so many slots and reader slots: eight a slot for the guest view, a bit for what is occupied; a bit, its
     /// summary, a bit for 64, for what is unsettled, for what has changed, and for each reader's marks; of the latter two a
-    /// root, too, a bit for 4096 in whole doublewords.
+    /// root, too, a bit for 4096 in whole doublewords, and beside each of a reader's the reader's serial.
     #[must_use]
     pub const fn bytes_for(slots: u64, readers: u64) -> u64 {
         8 * slots
             + slots / 8
             + (2 + readers) * (slots / 8 + slots / 512)
-            + (1 + readers) * slots.div_ceil(64 * 4096) * 8
+            + (1 + 2 * readers) * slots.div_ceil(64 * 4096) * 8
     }
 
     /// The bytes beside a table of this order.

@@ -149,7 +149,8 @@ const CALLS: [(u64, &str, Option<u64>, Option<f64>); 11] = [
     (what::CLEAR_MOD_AGAIN, "H_CLEAR_MOD, C clear", None, None),
 ];
 /// Hypercalls whose longest is shown; whether it may depend on the table's size.
-const LONGEST: [(u64, &str, bool); 14] = [
+const LONGEST: [(u64, &str, bool); 15] = [
+    (abi::H_HPT_OPEN, "H_HPT_OPEN", true),
     (abi::H_HPT_READ, "H_HPT_READ", true),
     (abi::H_HPT_WRITE, "H_HPT_WRITE", true),
     (abi::H_LPAR_RESET, "H_LPAR_RESET", true),
@@ -238,6 +239,7 @@ impl<'a> Rows<'a> {
             rows: Vec::new(),
         };
         rows.clean_passes()?;
+        rows.openings()?;
         rows.first_passes()?;
         rows.changed_passes()?;
         rows.writes()?;
@@ -348,6 +350,20 @@ impl<'a> Rows<'a> {
             let figure = Figure::growing(insns, "pass", 1).budget(self.whole(CLEAN_BUDGET));
             let name = format!("clean pass, last of {READERS} readers");
             self.row(name, table.kind.permille, figure);
+        }
+        Ok(())
+    }
+
+    /// What it takes to open a reader does not grow with the table.
+    fn openings(&mut self) -> Result<()> {
+        for (name, what) in [
+            ("open a reader", what::OPEN),
+            ("open a reader at the last slot", what::OPEN_AT_END),
+        ] {
+            for (number, table) in self.plain() {
+                let figure = Figure::growing(self.insns(what, number)?, "call", 1);
+                self.row(name, table.kind.permille, figure);
+            }
         }
         Ok(())
     }

@@ -2,12 +2,13 @@
 //!
 //! The way to a run: [`packages`] has Debian's kernel and busybox, [`initramfs`] makes a RAM disk, [`program`] reads
 //! the kernel or whatever program it is, [`place`] says where things stand in the guest's memory and makes the partition,
-//! [`watch`] shows its console and knows how it ended.
+//! [`watch`] shows its console and knows how it ended; [`stream`] reads its table meanwhile.
 
 pub mod initramfs;
 pub mod packages;
 pub mod place;
 pub mod program;
+pub mod stream;
 pub mod watch;
 
 use std::fs;
@@ -15,22 +16,23 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::agent::Agent;
 use crate::cli::{Guest, GuestOptions, Kernel, Linux};
-use crate::images::{HYPERVISOR, Images, LINUX_PROGRAMS};
+use crate::exchange::Exchange;
+use crate::images::{GUESTS, HYPERVISOR, Images, LINUX_PROGRAMS};
 use crate::machine::Settings;
-use crate::manifest::{Manifest, Partition};
+use crate::manifest::{AGENT, CLIENT, Manifest, Partition, SPARE};
 use crate::session::{Ended, Patience, Session};
 use crate::setup;
 use crate::terminal::Terminal;
 
 use place::Software;
 use program::Program;
+use stream::Plan;
 use watch::{Typed, Watch};
 
 /// What Linux is told first: where its console is, and to use the hashed page table where it could use another.
 const LINUX_ARGUMENTS: &str = "console=hvc0 disable_radix";
-/// LPID of the guest.
-const LPID: u32 = 1;
 
 /// Runs `linux`. Returns whether it ended well.
 ///
@@ -41,7 +43,14 @@ pub fn linux(terminal: &Terminal, arguments: &Linux) -> Result<bool> {
     let software = linux_software(terminal, arguments)?;
     let options = &arguments.options;
     let typed = Typed::Stdin(first(options));
-    run(terminal, "linux", &software, options, typed)
+    run(
+        terminal,
+        "linux",
+        &software,
+        options,
+        typed,
+        Some(options.mem),
+    )
 }
 
 /// What Linux's console has to show before something is typed there that does not come by hand: the shell's prompt, if
@@ -62,7 +71,14 @@ pub fn guest(terminal: &Terminal, arguments: &Guest) -> Result<bool> {
     setup::ensure(terminal)?;
     let software = Software::new(program, initrd, &arguments.options.append);
     let typed = Typed::Stdin(None);
-    run(terminal, "guest", &software, &arguments.options, typed)
+    run(
+        terminal,
+        "guest",
+        &software,
+        &arguments.options,
+        typed,
+        None,
+    )
 }
 
 /// Linux as the arguments want it, with Debian's kernel and a RAM disk of ours where they name none.
@@ -108,33 +124,63 @@ pub fn run(
     software: &Software,
     options: &GuestOptions,
     typed: Typed,
+    linux: Option<u64>,
 ) -> Result<bool> {
     let partition = Partition {
         console: true,
-        ..software.partition(LPID, label, options.mem, options.smp)?
+        ..software.partition(CLIENT, label, options.mem, options.smp)?
     };
-    let images = Images::build(terminal, &[HYPERVISOR])?;
-    let manifest = Manifest::new(vec![partition]);
+    let order = partition.order;
+    let plan = options.stream.as_ref().map(|out| Plan {
+        guest: CLIENT,
+        spare: SPARE,
+        order,
+        linux,
+        passes: options.stream_passes,
+        out: out.clone(),
+    });
+    let (images, manifest) = if plan.is_some() {
+        let images = Images::build(terminal, &[HYPERVISOR, GUESTS])?;
+        let others = beside(&images, order)?;
+        let manifest = Manifest::new(std::iter::once(partition).chain(others).collect());
+        (images, manifest)
+    } else {
+        let images = Images::build(terminal, &[HYPERVISOR])?;
+        (images, Manifest::new(vec![partition]))
+    };
     let settings = Settings {
         kind: options.machine,
         image: &images.path(HYPERVISOR),
         manifest: &manifest,
         cpus: options.smp,
-        count_instructions: false,
+        count_instructions: plan.is_some(),
     };
     manifest.show(terminal);
     let patience = Patience {
         silence: None,
         total: options.timeout,
     };
-    let mut session = Session::start(&settings, |_| Ok(()))?;
+    let mut session = Session::start(&settings, |memory| match plan {
+        Some(_) => Exchange::map(memory, manifest.window(AGENT)?)?.write(&Agent::job(CLIENT)),
+        None => Ok(()),
+    })?;
     let input = session.take_input();
     let mut watch = Watch::new(terminal, &manifest, input, typed);
     terminal.step(
         "Booting",
         &format!("{}{}", options.machine.name(), watch.way_out()),
     );
-    let ended = session.run(patience, &mut watch)?;
+    let (ended, streamed) = match &plan {
+        Some(plan) => {
+            let window = Exchange::map(session.memory(), manifest.window(AGENT)?)?;
+            let agent = Agent::new(window);
+            stream::beside(plan, agent, &mut watch, |watcher| {
+                session.run(patience, watcher)
+            })
+        }
+        None => (session.run(patience, &mut watch), Ok(())),
+    };
+    let ended = ended?;
     let left = watch.left();
     let verdict = watch.verdict(ended);
     // The terminal is as it was before something is said about the end.
@@ -151,10 +197,23 @@ pub fn run(
         Some(first) => Err(anyhow::anyhow!("the hypervisor reports: {first}")),
         None => verdict,
     };
+    let verdict = verdict.and(streamed);
     if verdict.is_err() {
         terminal.line(session.log_tail().trim_end());
     }
     verdict.map(|()| true)
+}
+
+/// The agent, without which the machine does not end, and a partition with a table of this order that stays empty.
+fn beside(images: &Images, order: u32) -> Result<Vec<Partition>> {
+    let mut standard = Manifest::standard(images)?;
+    let agent = standard.partition_mut(AGENT)?;
+    (agent.console, agent.essential) = (false, true);
+    agent.window = Some(stream::window(order));
+    standard.partition_mut(SPARE)?.order = order;
+    let partitions = standard.partitions().iter();
+    let others = partitions.filter(|partition| partition.lpid != CLIENT);
+    Ok(others.cloned().collect())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

@@ -62,7 +62,7 @@ impl<'a> Watch<'a> {
         let essential = manifest
             .partitions()
             .iter()
-            .filter(|partition| partition.essential);
+            .filter(|partition| partition.essential && partition.papr.is_some());
         Self {
             terminal,
             guests: essential
@@ -92,6 +92,11 @@ impl<'a> Watch<'a> {
     #[must_use]
     pub fn left(&self) -> bool {
         self.left.load(Ordering::Relaxed)
+    }
+
+    /// Where it shows what it shows.
+    pub(super) const fn terminal(&self) -> &'a Terminal {
+        self.terminal
     }
 
     /// Sends what is typed from now on, if nothing has to come first.
@@ -126,7 +131,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn all_have_ended(&self) -> bool {
+    /// Whether the machine waits for none of the guests any more.
+    pub(super) fn all_have_ended(&self) -> bool {
         self.guests.iter().all(|(_, code)| code.is_some())
     }
 

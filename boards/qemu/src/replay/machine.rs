@@ -5,23 +5,21 @@
 //! not run. For an access the client itself, the program `visitor`, is let run for a moment: its mailbox stands in
 //! its own memory, whose place this side has chosen. Afterwards it is paused, so what hardware did to R and C is
 //! in the table by then.
-//!
-//! Nothing waits for long in a replay, so the answer is looked for again and again rather than slept for.
 
 use std::fs::File;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use realhpt::hcall::abi::{self, LPAR_SELF, Status};
-use realhpt_pseries::exchange::{HEADER, job, replay, visit, word};
+use realhpt_pseries::exchange::{replay, visit};
 
 use super::{Access, Answer, Backend, Frame, Layout};
-use crate::exchange::{Exchange, Job};
+use crate::agent::{self, Agent, BUFFER, FRAMES};
+use crate::exchange::Exchange;
 use crate::images::{GUESTS, HYPERVISOR, Images};
 use crate::log;
 use crate::machine::{Kind, Settings};
-use crate::manifest::{AGENT, CLIENT, Manifest, WINDOW_GUEST_BASE, Window};
+use crate::manifest::{AGENT, CLIENT, Manifest, Window};
 use crate::session::{Ended, Patience, Session, Watcher};
 use crate::setup;
 use crate::terminal::Terminal;
@@ -30,20 +28,11 @@ use crate::verdict::Case;
 /// The program that makes accesses.
 const VISITOR: &str = "visitor";
 
-/// Frames of one command, at most, and bytes that they take.
-const FRAMES: usize = 1 << 14;
-const FRAMES_SIZE: u64 = (FRAMES * replay::FRAME_WORDS * 8) as u64;
-/// Where the buffer of stream calls stands in the window, and its size.
-const BUFFER: u64 = HEADER + FRAMES_SIZE;
+/// Size of the buffer of stream calls.
 const BUFFER_SIZE: u64 = 8 << 20;
 /// The window's size.
 const WINDOW: u64 = (BUFFER + BUFFER_SIZE).next_multiple_of(16 << 20);
 
-/// For how long an answer is waited for without rest, and how long a rest is.
-const EAGER: Duration = Duration::from_micros(500);
-const REST: Duration = Duration::from_micros(50);
-/// How often the machine is looked at meanwhile.
-const LOOK: Duration = Duration::from_millis(50);
 /// How often the client is let run for one access.
 const TURNS: usize = 1000;
 
@@ -73,11 +62,10 @@ pub struct Target<'t> {
     session: Session,
     patience: Patience,
     log: Log<'t>,
-    agent: Exchange,
+    agent: Agent,
     /// The client's mailbox, if it has memory for the visitor.
     mailbox: Option<Exchange>,
-    /// Commands that were given, and accesses.
-    commands: u64,
+    /// Accesses that were asked for.
     accesses: u64,
     /// The client was started since its table was last reset.
     started: bool,
@@ -165,15 +153,10 @@ impl<'t> Target<'t> {
         );
         let window = manifest.window(AGENT)?;
         let session = Session::start(&settings, |memory| {
-            Exchange::map(memory, window)?.write(&Job {
-                job: job::REPLAY,
-                target: CLIENT,
-                argument: 0,
-                sections: &[],
-            })
+            Exchange::map(memory, window)?.write(&Agent::job(CLIENT))
         })?;
         Ok(Self {
-            agent: Exchange::map(session.memory(), window)?,
+            agent: Agent::new(Exchange::map(session.memory(), window)?),
             mailbox: mailbox(session.memory(), &manifest)?,
             session,
             patience,
@@ -181,7 +164,6 @@ impl<'t> Target<'t> {
                 terminal,
                 answered: false,
             },
-            commands: 0,
             accesses: 0,
             started: false,
         })
@@ -189,10 +171,10 @@ impl<'t> Target<'t> {
 
     /// Has the agent end its job, and the machine power off.
     fn end(mut self) -> Result<()> {
-        self.request(replay::command::END, 0);
+        self.agent.end();
         let ended = self.session.run(self.patience, &mut self.log)?;
         let mut complaints = self.session.complaints(ended);
-        complaints.extend(self.agent.complaint());
+        complaints.extend(self.agent.window().complaint());
         if complaints.is_empty() {
             return Ok(());
         }
@@ -201,54 +183,20 @@ impl<'t> Target<'t> {
         bail!("the machine did not get through the replay")
     }
 
-    /// Puts a command, whose frames are there, into the window.
-    fn request(&mut self, command: u64, frames: u64) {
-        self.commands += 1;
-        self.agent.set(word::COMMAND, command);
-        self.agent.set(word::FRAMES, frames);
-        self.agent.set(word::REQUEST, self.commands);
-    }
-
     /// Has the agent do a command with these frames.
     fn command(&mut self, command: u64, frames: &mut [Frame]) -> Result<()> {
-        ensure!(frames.len() <= FRAMES, "{} frames at once", frames.len());
-        let numbers = || {
-            usize::try_from(HEADER / 8)
-                .into_iter()
-                .flat_map(|first| first..)
+        let number = self.agent.commands() + 1;
+        let look = || {
+            let ended = self
+                .session
+                .look(self.patience, &mut self.log, Duration::ZERO)?;
+            let given_up = self.session.verdict().is_complete().then_some(Ended::Off);
+            match ended.or(given_up) {
+                Some(ended) => bail!("command {number} was not answered: {ended}"),
+                None => Ok(()),
+            }
         };
-        for (number, register) in numbers().zip(frames.as_flattened()) {
-            self.agent.set(number, *register);
-        }
-        self.request(command, u64::try_from(frames.len())?);
-        self.wait()?;
-        for (number, register) in numbers().zip(frames.as_flattened_mut()) {
-            *register = self.agent.get(number);
-        }
-        Ok(())
-    }
-
-    /// Waits for the answer to the last command.
-    fn wait(&mut self) -> Result<()> {
-        let begin = Instant::now();
-        let mut looked = begin;
-        while self.agent.get(word::ANSWER) != self.commands {
-            if looked.elapsed() > LOOK {
-                looked = Instant::now();
-                let ended = self
-                    .session
-                    .look(self.patience, &mut self.log, Duration::ZERO)?;
-                let given_up = self.session.verdict().is_complete().then_some(Ended::Off);
-                if let Some(ended) = ended.or(given_up) {
-                    bail!("command {} was not answered: {ended}", self.commands);
-                }
-            }
-            if begin.elapsed() < EAGER {
-                thread::yield_now();
-            } else {
-                thread::sleep(REST);
-            }
-        }
+        self.agent.command(command, frames, look)?;
         self.log.answered = true;
         Ok(())
     }
@@ -326,14 +274,14 @@ impl Backend for Target<'_> {
 
     fn read(&mut self, handle: u64, length: u64) -> Result<Answer> {
         ensure!(length <= BUFFER_SIZE, "a read of {length} bytes");
-        let buffer = WINDOW_GUEST_BASE + BUFFER;
+        let buffer = agent::address(BUFFER);
         let (status, [count, state, pending]) =
             self.call(abi::H_HPT_READ, [handle, buffer, length])?;
         let count = if status == 0 { count } else { 0 };
         ensure!(count <= length, "{count} bytes in a buffer of {length}");
         Ok(Answer {
             status,
-            bytes: self.agent.bytes(BUFFER, count)?,
+            bytes: self.agent.window().bytes(BUFFER, count)?,
             state,
             pending,
         })
@@ -342,8 +290,8 @@ impl Backend for Target<'_> {
     fn write(&mut self, handle: u64, bytes: &[u8]) -> Result<(i64, u64, u64)> {
         let length = u64::try_from(bytes.len())?;
         ensure!(length <= BUFFER_SIZE, "a write of {length} bytes");
-        self.agent.put(BUFFER, bytes)?;
-        let buffer = WINDOW_GUEST_BASE + BUFFER;
+        self.agent.window().put(BUFFER, bytes)?;
+        let buffer = agent::address(BUFFER);
         let (status, [consumed, bad, _]) = self.call(abi::H_HPT_WRITE, [handle, buffer, length])?;
         Ok((status, consumed, bad))
     }

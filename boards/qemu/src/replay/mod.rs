@@ -90,8 +90,7 @@ fn hex(digits: &str) -> Result<u64> {
         .map_err(|_| anyhow!("{} is no hexadecimal number", quoted(digits)))
 }
 
-/// Registers of a hypercall: r3 to r12.
-pub type Frame = [u64; 10];
+pub use crate::agent::Frame;
 
 /// What a replay drives: the client partition, whose table starts empty, through an agent.
 pub trait Backend {

@@ -47,8 +47,7 @@
 //!   Slots, cursors, pending counts and the orders of a table have 64 bits or reach to 46 already: only `stream::record`, and
 //!   the writer where it reads a header, know of 32.
 //! * One more level above the root, and the root for what is unsettled, too. Without them one change is looked for in 2^24 root
-//!   words, some 6 000 calls, and one unsettled entry in 2^30 summary words, 262 144. An opening clears the root: 16 384 words at
-//!   order 36, which is what bounds it; it would clear the level above instead, 262 144 words at order 46, and so needs two.
+//!   words, some 6 000 calls, and one unsettled entry in 2^30 summary words, 262 144.
 //! * Nothing else: a first pass, a reset and a restore go by the words of 64 slots, whatever is above them: 26, 67 and 75
 //!   million calls. Levels above `occupied` would make them go by what is there.
 

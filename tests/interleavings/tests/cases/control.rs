@@ -10,6 +10,7 @@ use realhpt::addr::{GuestReal, Lpid};
 use realhpt::hcall::abi::{State, Status};
 use realhpt::lpar::control::{Control, Start};
 use realhpt::lpar::schedule::Readiness;
+use realhpt::lpar::vcpu::Endian;
 use realhpt::lpar::vcpus::Left;
 use realhpt::sync::{AtomicU64, Ordering};
 
@@ -18,6 +19,7 @@ use crate::world::{Processor, Tlb, explore};
 pub(crate) const START: Start = Start {
     entry: GuestReal::new(0x100),
     r3: 0,
+    endian: Endian::Big,
 };
 
 /// A partition's control, and marks of who is inside and of who has it to itself.

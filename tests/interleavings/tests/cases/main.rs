@@ -3,6 +3,7 @@
 
 mod control;
 mod hardware;
+mod interrupts;
 mod readers;
 mod resize;
 mod slots;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64 as Plain, Ordering as PlainOrdering};
 use loom::sync::Mutex;
 use loom::thread;
 use realhpt::addr::{GuestReal, HostReal, Lpid};
-use realhpt::arch::Machine;
+use realhpt::arch::{GuestRegister, Machine};
 use realhpt::hcall::abi::{
     self, Flags, H_ENTER, H_HPT_OPEN, H_HPT_READ, H_HPT_WRITE, H_PROTECT, H_REMOVE, OpenFlags,
     Privileges, ReadFlags, ReportKind, Status,
@@ -126,6 +126,19 @@ impl Machine for Processor {
     fn store_byte(&self, dword: &BeDword, number: usize, value: u8) {
         dword.store_byte(number, value);
     }
+    fn store_word(&self, at: HostReal, value: u32) {
+        let dword = HostReal::new(at.raw() & !7);
+        let shift = if at.is_aligned(8) { 32 } else { 0 };
+        let before = self.load(dword) & !(0xffff_ffff << shift);
+        self.store(dword, before | u64::from(value) << shift);
+    }
+    fn has(&self, _register: GuestRegister) -> bool {
+        false
+    }
+    fn set(&self, _register: GuestRegister, _value: u64) {}
+    fn time_base(&self) -> u64 {
+        0
+    }
     fn zero(&self, at: HostReal, bytes: u64) {
         for offset in (0..bytes).step_by(8) {
             self.store(HostReal::new(at.raw() + offset), 0);
@@ -181,7 +194,7 @@ impl World {
     pub(crate) fn made(spec: Spec) -> Self {
         let order = Order::new(18).unwrap();
         let hpt = dwords();
-        let mut memory = Memory::window(order, hpt, words(64 + 1 + 17)).unwrap();
+        let mut memory = Memory::window(order, hpt, words(64 + 1 + 21)).unwrap();
         if spec.resizable {
             memory = memory
                 .with_spare_window(dwords(), words(64 + 1 + 5))

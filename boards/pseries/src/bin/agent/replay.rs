@@ -1,21 +1,24 @@
-//! A replay: hypercalls that the runner names one batch after the other, made as they come.
+//! Commands: hypercalls and passes that the runner names one batch after the other, made as they come.
 //!
-//! The agent knows nothing of what is replayed; the runner has the file and the verdict over the answers. What
-//! the runner waits for most is the way here and back: the agent looks for the next command for a while before
-//! it gives the processor up.
+//! The agent knows nothing of what it is for, a replay or a partition whose table is streamed while it runs; the runner has the
+//! file and the verdict over the answers. What the runner waits for most is the way here and back: the agent looks for the
+//! next command for a while before it gives the processor up.
 
 use realhpt_pseries::{
     abi::{H_CEDE, Status},
     cpu,
     exchange::{
-        replay::{FRAME_WORDS, command},
+        replay::{FRAME_WORDS, command, pass},
         word,
     },
     hcall::{self, Registers, hcall},
     window::Window,
 };
 
-use crate::job::{Case, Trouble};
+use crate::{
+    job::{Case, Trouble},
+    stream::{self, CHUNK},
+};
 
 /// The cases.
 pub(crate) const CASES: [Case<Replay>; 1] = [("replay::commands", Replay::commands)];
@@ -50,6 +53,7 @@ impl Replay {
                     self.call(number);
                     Ok(())
                 })?,
+                command::PASS => self.each(|number| self.pass(number))?,
                 command::PROXY => self.each(|number| self.proxy(number))?,
                 command::END => return Ok(()),
                 _ => return Err(Trouble::BadJob),
@@ -110,6 +114,33 @@ impl Replay {
         for (number, register) in (first..).zip(registers) {
             self.window.set(number, register);
         }
+    }
+
+    /// A pass of one of the agent's readers. That it did not come to its end is for the runner to judge.
+    fn pass(&self, first: usize) -> Result<(), Trouble> {
+        let word = |which| self.window.get(first + which);
+        let place = (word(pass::OFFSET), word(pass::ROOM));
+        let read = stream::read(&self.window, word(pass::HANDLE), place, CHUNK, |_| {});
+        let (status, read) = match read {
+            Ok(read) => (Status::Success.raw(), Some(read)),
+            Err(Trouble::Call(failure)) => (failure.status, None),
+            Err(Trouble::NoRoom) => (Status::NoMem.raw(), None),
+            Err(trouble) => return Err(trouble),
+        };
+        self.window.set(first + pass::STATUS, status);
+        if let Some(read) = read {
+            let said = read.last.pass << 32 | read.last.flags.bits();
+            for (which, value) in [
+                (pass::LENGTH, read.length),
+                (pass::SAID, said),
+                (pass::PENDING, read.last.pending),
+                (pass::CALLS, read.count),
+                (pass::TICKS, read.ticks),
+            ] {
+                self.window.set(first + which, value);
+            }
+        }
+        Ok(())
     }
 
     /// A hypercall of the target's, done in the window as it is.

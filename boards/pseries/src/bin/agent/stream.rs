@@ -3,8 +3,8 @@
 use realhpt_pseries::{
     abi::{self, MIN_READ_BUFFER, ReadFlags},
     cpu,
-    exchange::{MAX_PASSES, MAX_SECTIONS, PASS_WORDS, kind, pass, phase, word},
-    hcall::{self, Stream},
+    exchange::{HEADER, MAX_PASSES, MAX_SECTIONS, PASS_WORDS, kind, pass, phase, word},
+    hcall::{self, Piece, Stream},
     println,
     window::Window,
 };
@@ -12,7 +12,7 @@ use realhpt_pseries::{
 use crate::job::Trouble;
 
 /// Buffer length of a call if the job does not say.
-const CHUNK: u64 = 1 << 20;
+pub(crate) const CHUNK: u64 = 1 << 20;
 
 /// How many calls in a row may consume nothing: a record's header counts as consumed when its invalid run of up
 /// to 65535 slots is done, and that may take some calls.
@@ -76,6 +76,57 @@ fn write(
     Ok(())
 }
 
+/// The calls of a pass.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Calls {
+    /// Bytes of its records.
+    pub(crate) length: u64,
+    /// How many calls.
+    pub(crate) count: u64,
+    /// Timebase ticks that they took.
+    pub(crate) ticks: u64,
+    /// What the last one said.
+    pub(crate) last: Piece,
+}
+
+/// Reads a pass to its end, into the `room` bytes of the window at `offset`, in calls of at most `chunk` bytes. `progress` hears
+/// after each how many bytes there are.
+pub(crate) fn read(
+    window: &Window,
+    handle: u64,
+    (offset, room): (u64, u64),
+    chunk: u64,
+    mut progress: impl FnMut(u64),
+) -> Result<Calls, Trouble> {
+    let room = room.min(window.size().saturating_sub(offset));
+    let (mut length, mut count, mut ticks) = (0, 0, 0);
+    loop {
+        let buffer = (room - length).min(chunk) & !7;
+        if offset < HEADER || buffer < MIN_READ_BUFFER {
+            return Err(Trouble::NoRoom);
+        }
+        let start = cpu::timebase();
+        // SAFETY: the buffer is in the window, of which no one holds anything but atomics.
+        let piece = unsafe { hcall::hpt_read(handle, window.base() + offset + length, buffer) };
+        ticks += cpu::timebase() - start;
+        let last = piece?;
+        if last.bytes > buffer || last.bytes % 8 != 0 {
+            return Err(Trouble::Stream(abi::H_HPT_READ, last.bytes));
+        }
+        length += last.bytes;
+        count += 1;
+        progress(length);
+        if last.flags.contains(ReadFlags::END_OF_PASS) {
+            return Ok(Calls {
+                length,
+                count,
+                ticks,
+                last,
+            });
+        }
+    }
+}
+
 /// One pass, as it was read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pass {
@@ -126,28 +177,15 @@ impl Output {
     /// Reads a pass to its end. A pass while the target runs is kept only if something is in it.
     pub(crate) fn read(&mut self, stream: &Stream, kind: u64) -> Result<Pass, Trouble> {
         self.window.begin_phase(phase::READ, 0);
-        let start = cpu::timebase();
-        let (mut length, mut calls) = (0, 0);
-        let last = loop {
-            let room = self.end.saturating_sub(self.next + length).min(self.chunk);
-            if room < MIN_READ_BUFFER {
-                return Err(Trouble::NoRoom);
-            }
-            // SAFETY: the buffer is in the window, of which no one holds anything but atomics.
-            let piece = unsafe {
-                hcall::hpt_read(stream.handle, self.window.base() + self.next + length, room)
-            }?;
-            if piece.bytes > room || piece.bytes % 8 != 0 {
-                return Err(Trouble::Stream(abi::H_HPT_READ, piece.bytes));
-            }
-            length += piece.bytes;
-            calls += 1;
-            self.window.set(word::DONE, length);
-            if piece.flags.contains(ReadFlags::END_OF_PASS) {
-                break piece;
-            }
-        };
-        let ticks = cpu::timebase() - start;
+        let place = (self.next, self.end.saturating_sub(self.next));
+        let progress = |length| self.window.set(word::DONE, length);
+        let read = read(&self.window, stream.handle, place, self.chunk, progress)?;
+        let Calls {
+            length,
+            count: calls,
+            ticks,
+            last,
+        } = read;
         let result = Pass {
             number: last.pass,
             length,

@@ -41,7 +41,7 @@ fn measured(tables: &[Table]) -> Vec<Measurement> {
         let largest = changed.clone().next_back().expect("shares");
         for (whats, bytes) in [
             (what::RESTORE..=what::CLEAN_PASS, 16 * table.entries),
-            (what::OVERWRITE..=what::BESIDE, 0),
+            (what::OPEN_AT_END..=what::BESIDE, 0),
             (
                 what::CLEAN_PASS_OF_MANY..=what::CLEAN_PASS_OF_MANY + readers - 1,
                 0,

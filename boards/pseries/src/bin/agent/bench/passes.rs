@@ -40,18 +40,36 @@ impl Job {
         self.row(what::BESIDE, table, beside)?;
 
         let clean = ReadFlags::END_OF_PASS | ReadFlags::CLEAN;
-        let reader = hcall::hpt_open(self.target, OpenFlags::empty(), 0)?.handle;
+        let reader = self.open(what::OPEN, table, 0)?;
         self.read(what::FIRST_PASS, table, reader, ReadFlags::END_OF_PASS)?;
         self.read(what::CLEAN_PASS, table, reader, clean)?;
         for (what, changes) in (what::CHANGED_PASS..).zip(changes..empty) {
             let _ = self.section(self.target, changes)?;
             self.read(what, table, reader, ReadFlags::END_OF_PASS)?;
         }
+        let last = (1 << (stat.order - 4)) - 1;
+        hcall::hpt_close(self.open(what::OPEN_AT_END, table, last)?)?;
         hcall::hpt_close(reader)?;
         self.readers(table, empty - 1)?;
 
         self.write(what::OVERWRITE, table, whole)?;
         self.write(what::INVALIDATE, table, empty)
+    }
+
+    /// Opens a reader that begins at slot `start`.
+    fn open(&mut self, what: u64, table: u64, start: u64) -> Result<u64, Trouble> {
+        let call = [
+            abi::H_HPT_OPEN,
+            self.target,
+            OpenFlags::empty().bits(),
+            start,
+        ];
+        // SAFETY: it touches nothing of the agent's.
+        let ([handle, _], ticks) = unsafe { self.successful(call) }?;
+        let mut measured = Measured::default();
+        measured.add(0, ticks);
+        self.row(what, table, measured)?;
+        Ok(handle)
     }
 
     /// Passes of all the readers that a table may have, one after the other.

@@ -2,10 +2,13 @@
 
 use realhpt_pseries::{
     abi::{
-        H_BLOCK_REMOVE, H_BULK_REMOVE, H_CEDE, H_CLEAR_MOD, H_CLEAR_REF, H_ENTER, H_GET_TERM_CHAR,
-        H_HPT_CLOSE, H_HPT_OPEN, H_HPT_READ, H_HPT_STAT, H_HPT_WRITE, H_LPAR_PAUSE, H_LPAR_QUERY,
-        H_LPAR_RESET, H_LPAR_RESUME, H_LPAR_START, H_PAGE_INIT, H_PROTECT, H_PUT_TERM_CHAR, H_READ,
-        H_REMOVE, H_REPORT, LPAR_SELF, OpenFlags, ReportKind, Status,
+        H_BLOCK_REMOVE, H_BULK_REMOVE, H_CEDE, H_CLEAR_MOD, H_CLEAR_REF, H_CPPR, H_ENTER, H_EOI,
+        H_GET_CPU_CHARACTERISTICS, H_GET_TERM_CHAR, H_HPT_CLOSE, H_HPT_OPEN, H_HPT_READ,
+        H_HPT_STAT, H_HPT_WRITE, H_IPI, H_IPOLL, H_LPAR_PAUSE, H_LPAR_QUERY, H_LPAR_RESET,
+        H_LPAR_RESUME, H_LPAR_START, H_PAGE_INIT, H_PROTECT, H_PUT_TERM_CHAR, H_READ,
+        H_REGISTER_PROC_TBL, H_REGISTER_VPA, H_REMOVE, H_REPORT, H_RTAS, H_SET_MODE, H_SET_SPRG0,
+        H_XIRR, H_XIRR_X, LPAR_SELF, OpenFlags, ReportKind, Status, mode,
+        rtas::{CPU_RUNNING, QUERY_CPU_STOPPED_STATE},
     },
     cpu::Msr,
     guard,
@@ -16,7 +19,7 @@ use realhpt_suite::partition;
 
 use super::enter::{NOBODY, small};
 use crate::{
-    bench::Bench,
+    bench::{Bench, load_real, store_real},
     code::{self, HYPERCALL},
     registers::{self, Sprs, State, come_from},
     stream::{READ, Records, WRITE},
@@ -24,12 +27,11 @@ use crate::{
 };
 
 /// Tokens that nobody has given a meaning.
-const UNKNOWN: [u64; 15] = [
+const UNKNOWN: [u64; 14] = [
     0,
     0x05,
     0x1c,
     0x3fc,
-    0xf000,
     0xf0fc,
     0xf101,
     0xf13e,
@@ -138,6 +140,39 @@ pub(crate) fn problem_state_may_not(bench: &mut Bench<'_>) -> Outcome {
     same("slot", 0, hcall::read(group).must("read")?.0)
 }
 
+/// SPRG0 is what H_SET_SPRG0 was given. No interrupt comes between the two, whose handler would use it.
+pub(crate) fn sprg0_is_set(_: &mut Bench<'_>) -> Outcome {
+    // sc 1; mfsprg 3, 0.
+    let words = [HYPERCALL, 0x7c70_42a6];
+    for value in [0, 0x0123_4567_89ab_cdef, u64::MAX] {
+        // SAFETY: a register that nobody needs meanwhile.
+        let found = unsafe { code::execute(&words, [H_SET_SPRG0, value], Msr::TRANSLATED) };
+        same("SPRG0", value, found.must("the call comes back")?)?;
+    }
+    Ok(())
+}
+
+/// An interrupt that a vCPU asks of itself is there when it looks, and gone when it was served.
+pub(crate) fn an_interrupt_for_oneself(_: &mut Bench<'_>) -> Outcome {
+    let call = |token: u64, arguments: [u64; 2]| {
+        let [first, second] = arguments;
+        let mut registers = [token, first, second, 0, 0, 0, 0, 0, 0, 0];
+        // SAFETY: no memory is involved, and external interrupts are off.
+        unsafe { hcall(&mut registers) };
+        let [status, result, ..] = registers;
+        same("status", 0, status)?;
+        Ok(result)
+    };
+    call(H_CPPR, [0xff, 0])?;
+    call(H_IPI, [0, 4])?;
+    let xirr = call(H_XIRR, [0, 0])?;
+    same("XIRR", 0xff << 24 | 2, xirr)?;
+    call(H_IPI, [0, 0xff])?;
+    call(H_EOI, [xirr, 0])?;
+    same("XIRR after it", 0xff << 24, call(H_XIRR, [0, 0])?)?;
+    call(H_CPPR, [0, 0]).map(drop)
+}
+
 /// In 32-bit mode the low halves of token and arguments count, as RTAS needs it.
 pub(crate) fn thirty_two_bit_mode(bench: &mut Bench<'_>) -> Outcome {
     let ptex = bench.runtime.program.ptex;
@@ -150,6 +185,31 @@ pub(crate) fn thirty_two_bit_mode(bench: &mut Bench<'_>) -> Outcome {
     let value = unsafe { code::execute(&words, [H_READ | high, ptex | high], msr) };
     let (dw0, _) = hcall::read(ptex).must("read")?;
     same("status + dword 0", dw0, value.must("the call comes back")?)
+}
+
+/// H_RTAS as the RTAS blob of a guest makes it: in 32-bit real mode, and whatever the upper halves hold.
+pub(crate) fn rtas_in_32_bit_mode(bench: &mut Bench<'_>) -> Outcome {
+    let buffer = bench.memory(4096)?;
+    // One argument, the vCPU, and two results.
+    let token = u64::from(QUERY_CPU_STOPPED_STATE);
+    for (vcpu, results) in [
+        (0, u64::from(CPU_RUNNING)),
+        (99, 0xffff_fffd << 32 | 0xffff_ffff),
+    ] {
+        let words = [token << 32 | 1, 2 << 32 | vcpu, u64::MAX, u64::MAX];
+        for (at, word) in (buffer..).step_by(8).zip(words) {
+            store_real(at, word);
+        }
+        let high = 0xdead_beef << 32;
+        let msr = Msr::REAL - Msr::SF;
+        // SAFETY: the buffer is nobody's reference; the program is where 32-bit mode reaches.
+        let status = unsafe { code::execute(&[HYPERCALL], [H_RTAS | high, buffer | high], msr) };
+        same("status", 0, status.must("the call comes back")?)?;
+        let [.., beside] = words;
+        same("results", results, load_real(buffer + 16))?;
+        same("what stands beside", beside, load_real(buffer + 24))?;
+    }
+    Ok(())
 }
 
 /// A little-endian guest's registers are as good as any; it comes back little-endian, and its interrupts are taken
@@ -180,7 +240,7 @@ struct Probe {
     results: usize,
 }
 
-fn probes(bench: &mut Bench<'_>) -> Outcome<[Probe; 53]> {
+fn probes(bench: &mut Bench<'_>) -> Outcome<[Probe; 68]> {
     let group = bench.free_group()?;
     let dw1 = small(PP_READ_WRITE);
     let outside = bench.slots();
@@ -267,6 +327,26 @@ fn probes(bench: &mut Bench<'_>) -> Outcome<[Probe; 53]> {
         probe(H_REPORT, &[ReportKind::Note as u64, write, 0, 0], good, 0),
         probe(H_REPORT, &[99, write, 8, 0], bad, 0),
         probe(H_REPORT, &[ReportKind::Note as u64, !7, 8, 0], bad, 0),
+        probe(H_GET_CPU_CHARACTERISTICS, &[], good, 2),
+        probe(H_REGISTER_PROC_TBL, &[0], good, 0),
+        probe(H_REGISTER_PROC_TBL, &[4], bad, 0),
+        probe(H_REGISTER_VPA, &[0, 0, 0], bad, 0),
+        probe(H_RTAS, &[!0], bad, 0),
+        probe(H_SET_MODE, &[0, 0, 0, 0], Status::P2, 0),
+        probe(
+            H_SET_MODE,
+            &[2, mode::ENDIAN, 0, 0],
+            Status::UnsupportedFlag,
+            0,
+        ),
+        probe(H_SET_MODE, &[0, mode::INTERRUPT_LOCATION, 0, 0], good, 0),
+        probe(H_CPPR, &[0], good, 0),
+        probe(H_IPI, &[0, 0xff], good, 0),
+        probe(H_IPI, &[99, 0], bad, 0),
+        probe(H_IPOLL, &[0], good, 2),
+        probe(H_XIRR, &[], good, 1),
+        probe(H_XIRR_X, &[], good, 2),
+        probe(H_EOI, &[0], good, 0),
         probe(0x1c, &[], Status::Function, 0),
     ])
 }
@@ -322,10 +402,9 @@ pub(crate) fn no_trace_of_the_hypervisor(bench: &mut Bench<'_>) -> Outcome {
     every_call(bench, |probe, before, after| {
         let results = 4..4 + probe.results;
         for (number, (&found, &given)) in (0..).zip(after.gprs.iter().zip(&before.gprs)) {
-            // Entries have the partition's own addresses, and virtual ones beside.
-            let entry =
-                probe.token == H_READ || probe.token == H_REMOVE || probe.token == H_BULK_REMOVE;
-            if number != 3 && found != given && results.contains(&number) && !entry {
+            // Entries have the partition's own addresses, and virtual ones beside; the time is any number.
+            let other = [H_READ, H_REMOVE, H_BULK_REMOVE, H_XIRR_X].contains(&probe.token);
+            if number != 3 && found != given && results.contains(&number) && !other {
                 holds("result", found, !HOST.contains(&found))?;
             }
         }
