@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use realhpt::hcall::abi::{self, OpenFlags, ReadFlags, Status};
@@ -32,6 +32,8 @@ use super::watch::Watch;
 
 /// Host time between two passes: the guest is to get somewhere meanwhile.
 const PACE: Duration = Duration::from_millis(20);
+/// Host time without a change after which the guest is taken to rest.
+const QUIET: Duration = Duration::from_secs(10);
 /// Passes after which a table that nobody changes must be clean: one for the changes, one that has none.
 const SETTLING: usize = 2;
 /// Instructions of a timebase tick under `-icount`: a nanosecond each, at 512 MHz.
@@ -48,7 +50,7 @@ pub struct Plan {
     pub order: u32,
     /// Bytes of memory, if the guest is a Linux whose linear map is to be looked for.
     pub linux: Option<u64>,
-    /// Passes that are read while the guest runs, at most.
+    /// Passes that are read while the guest runs and that have something, at most.
     pub passes: usize,
     /// The file for all passes.
     pub out: PathBuf,
@@ -228,13 +230,14 @@ impl Driver<'_> {
         let plan = self.plan;
         let mut reader = self.open(agent, plan.guest)?;
         let mut sections = vec![reader.pass(agent, "first")?.0];
-        for _ in 0..plan.passes {
-            if self.signs.has_ended() {
-                break;
-            }
+        let mut since = Instant::now();
+        while sections.len() <= plan.passes && !self.signs.has_ended() && since.elapsed() < QUIET {
             thread::sleep(PACE);
             let (records, _) = reader.pass(agent, "live")?;
-            sections.extend((!records.is_empty()).then_some(records));
+            if !records.is_empty() {
+                sections.push(records);
+                since = Instant::now();
+            }
         }
         let paused = self.pause(agent)?;
         let clean = (0..SETTLING).try_fold(false, |clean, _| -> Result<bool> {
