@@ -172,12 +172,10 @@ impl<'r, E: Extension> Run<'r, E> {
             machine.machine.flush_lpid(lpid);
         }
         control.pay(&machine.machine, lpid, self.number);
-        let lpcr = self.translation.load(
-            &machine.machine,
-            self.generation,
-            partition,
-            partition.lpcr(),
-        );
+        let interrupts = partition.lpcr();
+        let lpcr = self
+            .translation
+            .load(&machine.machine, self.generation, partition, interrupts);
         // SAFETY: the area of this CPU.
         let area = unsafe { &mut *self.cpu };
         partition.vcpu_dispatched(&machine.machine, area.seat, &area.registers);
@@ -204,7 +202,13 @@ impl<'r, E: Extension> Run<'r, E> {
             match exits::handle(machine, partition, self.generation, area, vector, lpcr) {
                 Outcome::Enter => {}
                 Outcome::Tick => watch.ticked(),
-                Outcome::Kicked => machine.pay(self.number),
+                Outcome::Kicked => {
+                    machine.pay(self.number);
+                    // Another vCPU may have chosen otherwise for all of them.
+                    if partition.lpcr() != interrupts {
+                        break Left::Preempted;
+                    }
+                }
                 Outcome::Leave(left) => break left,
                 Outcome::PowerOff => end::power_off(),
             }
