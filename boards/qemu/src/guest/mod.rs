@@ -181,6 +181,7 @@ pub fn run(
         None => (session.run(patience, &mut watch), Ok(())),
     };
     let ended = ended?;
+    watch.show_held();
     let left = watch.left();
     let verdict = watch.verdict(ended);
     // The terminal is as it was before something is said about the end.

@@ -40,8 +40,9 @@ pub struct Watch<'a> {
     /// What the console still has to show first, and the end of what it has shown.
     awaited: Option<(&'static str, Vec<u8>)>,
     left: Arc<AtomicBool>,
-    /// What the console says once the guests have ended.
-    last: Firmware,
+    firmware: Firmware,
+    /// Nothing came from the console since the last tick.
+    quiet: bool,
 }
 
 impl<'a> Watch<'a> {
@@ -74,7 +75,8 @@ impl<'a> Watch<'a> {
             begun: false,
             awaited: awaited.map(|text| (text, Vec::new())),
             left: Arc::default(),
-            last: Firmware::default(),
+            firmware: Firmware::default(),
+            quiet: true,
         }
     }
 
@@ -97,6 +99,14 @@ impl<'a> Watch<'a> {
     /// Where it shows what it shows.
     pub(super) const fn terminal(&self) -> &'a Terminal {
         self.terminal
+    }
+
+    /// Shows what was held back of the console. Also to be called when the machine has ended.
+    pub fn show_held(&mut self) {
+        let held = self.firmware.give_up();
+        if !held.is_empty() {
+            self.terminal.raw(&held);
+        }
     }
 
     /// Sends what is typed from now on, if nothing has to come first.
@@ -176,13 +186,18 @@ impl Watcher for Watch<'_> {
     }
 
     fn console(&mut self, bytes: &[u8]) {
-        if self.all_have_ended() {
-            self.terminal.raw(&self.last.take(bytes));
-        } else {
-            self.terminal.raw(bytes);
-        }
+        self.terminal.raw(&self.firmware.take(bytes));
+        self.quiet = false;
         self.look_for(bytes);
         self.type_on();
+    }
+
+    fn tick(&mut self) -> bool {
+        // What may have begun a line of the firmware's and did not go on is the guest's.
+        if std::mem::replace(&mut self.quiet, true) {
+            self.show_held();
+        }
+        false
     }
 
     fn wants_to_end(&self) -> bool {
@@ -199,52 +214,66 @@ fn end(text: &str) -> Option<(&str, u64)> {
     Some((name, code))
 }
 
-/// Leaves out the firmware's own lines, which it prints on the guest's console while it switches the machine off:
-/// `[ seconds.nanoseconds,level] text`.
+/// Leaves out the firmware's lines, which it prints on the console that the guest has: `[    6.137144307,4] text`. They
+/// come anywhere, within the guest's lines too. All else is passed on, byte for byte.
 #[derive(Debug, Default)]
 struct Firmware {
-    /// The line so far, as long as it may be one of the firmware's.
-    line: Vec<u8>,
-    within: Within,
-}
-
-/// Where in a line.
-#[derive(Debug, Default, PartialEq, Eq)]
-enum Within {
-    /// Somewhere in the guest's.
-    #[default]
-    Guests,
-    /// In what both begin with.
-    Doubt,
-    /// In the firmware's.
-    Firmwares,
+    /// What may be the beginning of such a line.
+    held: Vec<u8>,
+    /// In such a line.
+    within: bool,
 }
 
 impl Firmware {
     fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut shown = Vec::new();
+        let mut shown = Vec::with_capacity(bytes.len());
         for &byte in bytes {
-            match (&self.within, byte) {
-                (Within::Firmwares, b'\n') => self.within = Within::Guests,
-                (Within::Firmwares, _) => {}
-                (Within::Doubt, b',') => {
-                    self.line.clear();
-                    self.within = Within::Firmwares;
-                }
-                (Within::Doubt, b' ' | b'.' | b'0'..=b'9') => self.line.push(byte),
-                (Within::Guests, b'[') => {
-                    self.line.push(byte);
-                    self.within = Within::Doubt;
-                }
-                (Within::Guests | Within::Doubt, _) => {
-                    shown.append(&mut self.line);
-                    shown.push(byte);
-                    self.within = Within::Guests;
+            if self.within {
+                self.within = byte != b'\n';
+                continue;
+            }
+            self.held.push(byte);
+            while let Some(is_firmwares) = is_firmwares(&self.held) {
+                if is_firmwares {
+                    self.within = true;
+                    self.held.clear();
+                } else {
+                    shown.push(self.held.remove(0));
                 }
             }
         }
         shown
     }
+
+    /// What is held after all.
+    fn give_up(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.held)
+    }
+}
+
+/// Whether this is the beginning of a line of the firmware's; none if more is needed to tell.
+fn is_firmwares(bytes: &[u8]) -> Option<bool> {
+    /// What follows the seconds; 0 is any digit.
+    const REST: &[u8] = b".000000000,0] ";
+    /// The most places that the seconds have.
+    const SECONDS: usize = 8;
+
+    let (&first, rest) = bytes.split_first()?;
+    let blanks = rest.iter().take_while(|&&byte| byte == b' ').count();
+    let rest = rest.get(blanks..).unwrap_or_default();
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let rest = rest.get(digits..).unwrap_or_default();
+    if first != b'[' || blanks + digits > SECONDS || (digits == 0 && !rest.is_empty()) {
+        return Some(false);
+    }
+    let fits = |(&byte, &form): (&u8, &u8)| match form {
+        b'0' => byte.is_ascii_digit(),
+        _ => byte == form,
+    };
+    if !rest.iter().zip(REST).all(fits) {
+        return Some(false);
+    }
+    (rest.len() >= REST.len()).then_some(true)
 }
 
 #[cfg(test)]
@@ -268,20 +297,34 @@ mod tests {
     #[test]
     fn the_firmwares_lines_are_left_out() {
         let mut firmware = Firmware::default();
-        let pieces: [&[u8]; 4] = [
-            b"[   21.07] reboot: Power down\r\n[  22.0",
-            b"85023,5] OPAL: Shutdown\r\n[a]\r\n",
-            b"[ 22.100000000,3] PLAT: off\r\nlast [1",
-            b"] word",
-        ];
-        let shown: Vec<u8> = pieces
-            .iter()
-            .flat_map(|piece| firmware.take(piece))
-            .collect();
-        assert_eq!(
-            String::from_utf8(shown).expect("text"),
-            "[   21.07] reboot: Power down\r\n[a]\r\nlast [1] word"
-        );
+        let text = "[   21.078479] reboot: Power down\r\n[[    6.137144307,4] SBE: slow\r\na]\r\n\
+            li[   22.085023112,5] OPAL: Shutdown\r\nne [1,2] [ 3.25, [   22.0850231,5] \
+            [ x [12345] [123456789.000000000,1] [   22.085023112,55] last\n[  ";
+        let expected = "[   21.078479] reboot: Power down\r\n[a]\r\nline [1,2] [ 3.25, [   22.0850231,5] \
+            [ x [12345] [123456789.000000000,1] [   22.085023112,55] last\n";
+        for cut in 1..text.len() {
+            let mut shown = Vec::new();
+            for piece in text.as_bytes().chunks(cut) {
+                shown.extend(firmware.take(piece));
+            }
+            assert_eq!(String::from_utf8(shown).expect("text"), expected);
+            assert_eq!(firmware.give_up(), b"[  ");
+        }
+    }
+
+    #[test]
+    fn what_did_not_go_on_is_the_guests() {
+        let terminal = Terminal::keeping();
+        let none = Manifest::new(Vec::new());
+        let typed = Typed::Bytes(Vec::new(), None);
+        let mut watch = Watch::new(&terminal, &none, None, typed);
+        watch.console(b"choose [");
+        watch.tick();
+        assert_eq!(terminal.kept(), "choose ");
+        watch.tick();
+        assert_eq!(terminal.kept(), "choose [");
+        watch.console(b"1] ");
+        assert_eq!(terminal.kept(), "choose [1] ");
     }
 
     #[test]
