@@ -1,5 +1,6 @@
 //! Finding the entry that translates an address, as hardware would, absent and locked ones included.
 
+use super::bitmap::{WORD, ones};
 use super::hash::Segment;
 use super::hpt::{Copy, Table};
 use super::hpte::{ABSENT, COMPARED, GuestR, GuestV, PageSize, SECONDARY};
@@ -36,7 +37,10 @@ impl Table<'_> {
         let avpn = segment.avpn(at);
         let mut locked = false;
         for (group, h) in [(hash & mask, 0), (!hash & mask, SECONDARY)] {
-            for slot in (group * 8..group * 8 + 8).filter_map(|slot| self.slot_at(slot)) {
+            let first = group * 8;
+            // Most slots of most groups are free, and the groups are looked at on each first access of a guest to a page.
+            let occupied = self.occupied().word(first / WORD) >> (first % WORD) & 0xff;
+            for slot in ones(occupied).filter_map(|bit| self.slot_at(first + bit)) {
                 match self.copy(slot) {
                     Copy::Free => {}
                     Copy::Busy => locked = true,
