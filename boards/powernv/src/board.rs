@@ -10,6 +10,7 @@ use realhpt::hcall::{Frame, Platform};
 use realhpt::lpar::{MAX_PARTITIONS, System};
 use realhpt::sync::Mutex;
 
+use crate::account::Account;
 use crate::uart::Uart;
 use crate::{opal, time};
 
@@ -21,6 +22,12 @@ pub trait Extension: Sync {
     /// A hypercall that only this image has; none: H_FUNCTION.
     fn hypercall(&self, machine: &Machine, caller: Lpid, frame: &mut Frame) -> Option<Status> {
         let _ = (machine, caller, frame);
+        None
+    }
+
+    /// Where this image counts what exits cost; none: it does not.
+    #[inline(always)]
+    fn account(&self) -> Option<&Account> {
         None
     }
 }
@@ -106,6 +113,12 @@ impl<E: Extension> Board<E> {
             passed: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         }
+    }
+
+    /// Where exits are accounted for, if the image does that.
+    #[inline(always)]
+    pub(crate) fn account(&self) -> Option<&Account> {
+        self.extension.account()
     }
 
     /// Announces more cases.

@@ -58,9 +58,33 @@ impl<E: Extension> Entries<E> {
         table
     };
 
-    /// The table, for the vectors.
-    pub(crate) const fn table() -> &'static [HypercallEntry; TOKENS + 1] {
-        &Self::TABLE
+    /// The table, for the vectors of a board that accounts for hypercalls or does not.
+    pub(crate) fn table(is_counted: bool) -> &'static [HypercallEntry; TOKENS + 1] {
+        if is_counted {
+            &[counted::<E>; TOKENS + 1]
+        } else {
+            &Self::TABLE
+        }
+    }
+}
+
+/// The way of any hypercall of a board that accounts for it: through that to the function that others call.
+///
+/// # Safety
+/// As [`one`].
+unsafe extern "C" fn counted<E: Extension>(cpu: *mut Cpu, srr1: u64) -> u64 {
+    // SAFETY: the vectors'.
+    let (board, _, _, frame) = unsafe { caller::<E>(cpu) };
+    let [token, ..] = frame.regs;
+    // As the vectors find it.
+    let index = usize::try_from(token.rotate_right(2)).ok();
+    let entry = index.and_then(|index| Entries::<E>::TABLE.get(index));
+    let entry = entry.copied().unwrap_or(any::<E>);
+    match board.account() {
+        // SAFETY: the vectors'.
+        Some(account) => unsafe { account.hypercall(&board.machine, entry, cpu, srr1) },
+        // SAFETY: the vectors'.
+        None => unsafe { entry(cpu, srr1) },
     }
 }
 

@@ -5,7 +5,8 @@
 //! `partitions` with the register values of [`mode`], puts into their memory what the `guests` start with, [`papr`] ones
 //! with a device tree of their own, and starts the other CPUs (`smp`). Each CPU then `run`s whichever
 //! vCPU of the `seats` is next. Guests leave through the
-//! `vectors`; a hypercall goes to the engine from there, by one of the `entries`, any other exit through `exits`. `opal`, `uart` and
+//! `vectors`; a hypercall goes to the engine from there, by one of the `entries`, any other exit through `exits`; an image
+//! may have an [`account`](crate::account) of what they cost. `opal`, `uart` and
 //! `logger` talk to the outside; `unexpected` and `end` are the ends that no verdict has.
 //!
 //! What is pure builds on the host too, for its tests.
@@ -20,6 +21,8 @@ pub mod mode;
 pub mod papr;
 pub mod tree;
 
+#[cfg(target_os = "none")]
+pub mod account;
 #[cfg(target_os = "none")]
 pub mod board;
 #[cfg(target_os = "none")]

@@ -12,6 +12,7 @@ use realhpt::lpar::vcpu::{Context, Registers};
 use realhpt::lpar::vcpus::{Duty, Left};
 use realhpt::table::tlb::Scope;
 
+use crate::account::Meter;
 use crate::board::{Board, Extension};
 use crate::cpu::Cpu;
 use crate::entries::Entries;
@@ -66,8 +67,10 @@ impl<'r, E: Extension> Run<'r, E> {
         // SAFETY: the area of this CPU.
         let area = unsafe { &mut *cpu };
         area.board = (&raw const *board).cast();
-        area.hypercalls = Entries::<E>::table();
+        area.hypercalls = Entries::<E>::table(board.account().is_some());
         let number = area.number();
+        // SAFETY: the area of this CPU, which nothing refers to at the moment.
+        unsafe { Meter::new(board.account()).calibrate(&board.machine, cpu) };
         external::hold_back(generation, number);
         Self {
             board,
@@ -84,6 +87,7 @@ impl<'r, E: Extension> Run<'r, E> {
     pub fn forever(self) -> ! {
         let machine = &self.board.machine;
         let mut last = usize::MAX;
+        self.meter().begin();
         loop {
             machine.pay(self.number);
             let restarting = self.guests.look_after(machine, self.number);
@@ -99,6 +103,7 @@ impl<'r, E: Extension> Run<'r, E> {
                 Turn::Run(seat) => last = seat,
                 Turn::Rest(seat) => {
                     rest();
+                    self.meter().begin();
                     last = seat;
                 }
                 // Who is started by another that then stops may have been looked at before, and the other after. One that is
@@ -116,11 +121,18 @@ impl<'r, E: Extension> Run<'r, E> {
                     if !restarting {
                         rest();
                     }
+                    self.meter().begin();
                     continue;
                 }
             }
             self.turn(last);
         }
+    }
+
+    /// The readings of an image that accounts for exits.
+    #[inline(always)]
+    fn meter(&self) -> Meter<'_> {
+        Meter::new(self.board.account())
     }
 
     /// Makes the vCPU's state that of the processor.
@@ -165,6 +177,7 @@ impl<'r, E: Extension> Run<'r, E> {
         let Some(duty) = control.dispatch(number, self.number) else {
             return;
         };
+        self.meter().turn(machine, partition);
         self.load(seat, duty, partition, number);
         let lpid = partition.description().lpid;
         if duty.moved && partition.scope() == Scope::Here {
@@ -194,9 +207,11 @@ impl<'r, E: Extension> Run<'r, E> {
             if !watch.set(waits) {
                 break Left::Preempted;
             }
+            self.meter().enters();
             // SAFETY: this CPU's area; everything of the vCPU is loaded, and every exit is followed by
             // `take_status`, which leaves HV clear.
             let vector = unsafe { vectors::enter(self.cpu) };
+            self.meter().left(vector);
             // SAFETY: the area of this CPU; the guest is out.
             let area = unsafe { &mut *self.cpu };
             match exits::handle(machine, partition, self.generation, area, vector, lpcr) {
@@ -213,8 +228,10 @@ impl<'r, E: Extension> Run<'r, E> {
                 Outcome::PowerOff => end::power_off(),
             }
         };
+        self.meter().leaves();
         self.save(seat);
         machine.leave(partition, number, left);
+        self.meter().over();
     }
 }
 

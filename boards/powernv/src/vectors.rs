@@ -81,6 +81,20 @@ pub mod vector {
     pub const HFU: u64 = 0xf80;
 }
 
+/// Instructions of the ways through the vectors, counted in the text below: for an account of what exits cost
+/// ([`crate::account`]).
+pub(crate) mod length {
+    /// The short way of a hypercall, there and back, without the function that it calls.
+    pub(crate) const SHORT_WAY: u64 = 53;
+    /// A hypercall whose vCPU leaves the guest: the short way there, and the long way's tail.
+    pub(crate) const HYPERCALL_OUT: u64 = 29 + 3 + 12 + TAIL;
+    /// Any other exit: the vector, the common part, the tail.
+    pub(crate) const OUT: u64 = 7 + 5 + 20 + TAIL;
+    /// Into the guest.
+    pub(crate) const IN: u64 = 77;
+    const TAIL: u64 = 53;
+}
+
 /// Bytes of the frame in which [`enter`] keeps its caller's registers: 32 of linkage area, 18 registers.
 const FRAME: usize = 32 + 18 * 8;
 
