@@ -126,6 +126,8 @@ pub mod job {
     pub const BENCH: u64 = 2;
     /// Do commands as they come ([`super::replay`]).
     pub const REPLAY: u64 = 3;
+    /// Read the target's table in passes, one after the other without a pause, for as long as the machine runs.
+    pub const FOLLOW: u64 = 4;
 }
 
 /// Phases.

@@ -11,7 +11,7 @@ use realhpt_pseries::{
     window::Window,
 };
 
-use crate::{bench, replay, roundtrip, shell};
+use crate::{bench, follow, replay, roundtrip, shell};
 
 /// A job failed in one of its cases.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +99,9 @@ pub(crate) fn main(runtime: &Runtime) -> u64 {
         }
         (VERSION, exchange::job::REPLAY) => {
             run(window, &replay::CASES, &mut replay::Replay::new(window))
+        }
+        (VERSION, exchange::job::FOLLOW) => {
+            run(window, &follow::CASES, &mut follow::Follow::new(window))
         }
         (version, _) => {
             println!("agent: job {job} of layout {version} is none of mine");

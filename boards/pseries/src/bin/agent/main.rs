@@ -1,12 +1,14 @@
 //! The guest agent: streams and controls other partitions by hypercall.
 //!
 //! Its job stands in the window it shares with the host (`exchange`): a command line on its console, the
-//! round trip of a table, a bench, or the commands of a replay. A job's cases are reported to the hypervisor, whose verdict ends the
+//! round trip of a table, a bench, the commands of a replay, or passes without end. A job's cases are reported to the hypervisor, whose verdict ends the
 //! run; data and progress stand in the window.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
 mod bench;
+#[cfg(target_os = "none")]
+mod follow;
 #[cfg(target_os = "none")]
 mod job;
 #[cfg(target_os = "none")]
