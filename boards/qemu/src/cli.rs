@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use realhpt::lpar::MAX_VCPUS;
 
@@ -256,12 +256,24 @@ pub struct Bench {
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "18,20,22,24,26",
           value_parser = clap::value_parser!(u32).range(18..=28))]
     pub order: Vec<u32>,
+    /// Measures this alone.
+    #[arg(long, value_enum)]
+    pub only: Option<Part>,
     /// Writes the rows to this file too, as a JSON array of objects.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Draws cost against order and against occupancy, beside Linux's, into this file, as SVG.
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,
+}
+
+/// The parts of `bench`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// Hypercalls, passes and writes, with tables of each order.
+    Tables,
+    /// What its exits cost a Linux from its first instruction to its shell, without a reader and with one.
+    Linux,
 }
 
 /// What `scale` takes.

@@ -30,6 +30,8 @@ const LARGEST_GUEST: u64 = 64 << 20;
 
 /// Package of the bootable image, and the name of its binary.
 pub const HYPERVISOR: &str = "realhpt-powernv";
+/// The binary of the same package that accounts for what exits cost.
+pub const ACCOUNTING_HYPERVISOR: &str = "realhpt-account";
 /// Package of the guests.
 pub const GUESTS: &str = "realhpt-pseries";
 /// Package of what Linux runs.

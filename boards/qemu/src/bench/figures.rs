@@ -18,7 +18,7 @@ pub const REFERENCE_ORDER: u32 = super::linux::ORDER;
 const REFERENCE_CHANGED: u64 = super::linux::CHANGED_PERMILLE;
 const _: () = assert!(matches!(CHANGED_PERMILLE, [.., REFERENCE_CHANGED]));
 /// Instructions of a tick: a nanosecond each, at 512 MHz.
-const PER_TICK: f64 = 1000.0 / 512.0;
+pub(super) const PER_TICK: f64 = 1000.0 / 512.0;
 
 /// A row of the result.
 #[derive(Clone, Debug, Serialize)]
@@ -600,7 +600,7 @@ fn percent(permille: u64) -> f64 {
     permille as f64 / 10.0
 }
 
-fn round(value: f64, digits: i32) -> f64 {
+pub(super) fn round(value: f64, digits: i32) -> f64 {
     let factor = 10_f64.powi(digits);
     (value * factor).round() / factor
 }

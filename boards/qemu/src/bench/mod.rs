@@ -3,9 +3,11 @@
 //! QEMU runs with `-icount shift=0`: an instruction takes one nanosecond, so the guest's timebase counts
 //! instructions, and every run gives the same numbers. The agent measures around its hypercalls
 //! (`exchange::bench`); here its tables are made ([`tables`]), its ticks get a meaning ([`figures`]) beside
-//! [`linux`]'s, and both are shown ([`report`], [`plot`]).
+//! [`linux`]'s, and both are shown ([`report`], [`plot`]). What a guest pays for all of it is counted by an image of its own,
+//! while Linux boots ([`guest`]).
 
 pub mod figures;
+pub mod guest;
 pub mod linux;
 pub mod plot;
 pub mod report;
@@ -19,7 +21,7 @@ use realhpt_pseries::exchange::{self as layout, job};
 
 use self::figures::{Row, Rows};
 use self::tables::{Kind as TableKind, Table};
-use crate::cli::Bench;
+use crate::cli::{Bench, Part};
 use crate::exchange::{Exchange, Job, Measurement, Progress};
 use crate::images::{GUESTS, HYPERVISOR, Images};
 use crate::log::{Frame, Level};
@@ -73,16 +75,40 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 pub fn run(terminal: &Terminal, arguments: &Bench) -> Result<bool> {
     setup::ensure(terminal)?;
     let images = Images::build(terminal, &[HYPERVISOR, GUESTS])?;
-    let mut orders = arguments.order.clone();
-    orders.sort_unstable();
-    orders.dedup();
     let machines = arguments
         .machine
         .map_or(MACHINES.to_vec(), |machine| vec![machine]);
     let mut rows = Vec::new();
-    for &order in &orders {
-        let Some(measured) = measure(terminal, &images, order, &machines)? else {
+    if arguments.only != Some(Part::Linux) {
+        let Some(measured) = tables(terminal, &images, arguments, &machines)? else {
             return Ok(false);
+        };
+        rows.extend(measured);
+    }
+    if arguments.only != Some(Part::Tables) {
+        rows.extend(guest::measure(terminal, &images, &machines)?);
+    }
+    if let Some(path) = &arguments.json {
+        report::save(path, &rows)?;
+        terminal.step("Wrote", &path.display().to_string());
+    }
+    Ok(true)
+}
+
+/// Measures and shows what is done with tables; no rows if something went wrong, which is shown.
+fn tables(
+    terminal: &Terminal,
+    images: &Images,
+    arguments: &Bench,
+    machines: &[Kind],
+) -> Result<Option<Vec<Row>>> {
+    let mut orders = arguments.order.clone();
+    orders.sort_unstable();
+    orders.dedup();
+    let mut rows = Vec::new();
+    for &order in &orders {
+        let Some(measured) = measure(terminal, images, order, machines)? else {
+            return Ok(None);
         };
         rows.extend(measured);
     }
@@ -95,15 +121,11 @@ pub fn run(terminal: &Terminal, arguments: &Bench) -> Result<bool> {
     for rows in rows.chunk_by(|row, next| row.machine == next.machine) {
         report::show(terminal, rows);
     }
-    if let Some(path) = &arguments.json {
-        report::save(path, &rows)?;
-        terminal.step("Wrote", &path.display().to_string());
-    }
     if let Some(path) = &arguments.plot {
         plot::save(path, &rows)?;
         terminal.step("Wrote", &path.display().to_string());
     }
-    Ok(true)
+    Ok(Some(rows))
 }
 
 /// The rows of tables of one order on each of the machines; none if something went wrong, which is shown.

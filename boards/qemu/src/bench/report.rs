@@ -34,6 +34,44 @@ pub fn show(terminal: &Terminal, rows: &[Row]) {
     }
 }
 
+/// Shows the rows of a guest's boot: what each kind of exit took in all, for each of them, and in percent of the first row,
+/// which has the guest's own instructions.
+pub fn show_boot(terminal: &Terminal, title: &str, rows: &[Row]) {
+    let Some(own) = rows.first() else {
+        return;
+    };
+    terminal.step(
+        "Measured",
+        &format!("{}, {title}; guest instructions", own.machine),
+    );
+    terminal.line(&format!(
+        "{:44} {:>9} {:>15} {:>13} {:>8} {:>13}",
+        "", "times", "in all", "each", "%", "budget"
+    ));
+    for row in rows {
+        terminal.line(boot_line(row, own).trim_end());
+    }
+}
+
+fn boot_line(row: &Row, own: &Row) -> String {
+    let blank = String::new;
+    let times = row.insns.map(|insns| (insns / row.per_unit).round());
+    let percent = match (row.insns, own.insns) {
+        (None, _) => row.per_unit,
+        (Some(insns), Some(own)) => 100.0 * insns / own,
+        (Some(_), None) => 0.0,
+    };
+    format!(
+        "{:44} {:>9} {:>15} {:>13} {percent:>8.3} {:>13}{}",
+        row.row,
+        times.map_or_else(blank, number),
+        row.insns.map_or_else(blank, number),
+        row.insns.map_or_else(blank, |_| number(row.per_unit)),
+        row.budget.map_or_else(blank, number),
+        if row.is_over() { "  over" } else { "" },
+    )
+}
+
 /// The order whose rows are all shown: the one that Linux's figures and the budgets are for, or the largest.
 #[must_use]
 pub fn shown(orders: &[u32]) -> Option<u32> {
