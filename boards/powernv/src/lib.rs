@@ -6,7 +6,7 @@
 //! with a device tree of their own, and starts the other CPUs (`smp`). Each CPU then `run`s whichever
 //! vCPU of the `seats` is next. Guests leave through the
 //! `vectors`; a hypercall goes to the engine from there, by one of the `entries`, any other exit through `exits`; an image
-//! may have an [`account`](crate::account) of what they cost. `opal`, `uart` and
+//! may have an `account` of what they cost. `opal`, `uart` and
 //! `logger` talk to the outside; `unexpected` and `end` are the ends that no verdict has.
 //!
 //! What is pure builds on the host too, for its tests.

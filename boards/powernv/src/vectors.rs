@@ -19,7 +19,7 @@
 //! token in r3; SRR1, from which Rust sees problem state and 32-bit mode, as the second argument and the area as the
 //! first; the stack of whoever entered the guest; and the call, by CTR, of a global entry point: r12 is its address, so
 //! it finds its own TOC. Back with 0: everything loaded again, and CFAR, which shows where the hypervisor branched last,
-//! set to what is no secret, the guest's own LR; r13 last; `rfid`. That is 52 instructions beside Rust's.
+//! set to what is no secret, the guest's own LR; r13 last; `rfid`. That is 53 instructions beside Rust's.
 //!
 //! Back with anything else, the vCPU leaves the guest for good: the rest of its registers is saved and the
 //! long way's tail taken, as if the number were a vector.

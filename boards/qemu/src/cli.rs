@@ -60,7 +60,8 @@ pub enum Command {
     /// Measures what hypercalls and passes cost, in guest instructions, beside Linux KVM-HV's figures.
     ///
     /// QEMU counts instructions, so every run gives the same numbers. A ratio of 2 means that Linux takes twice as
-    /// many instructions for the same work. All of it takes two to four minutes.
+    /// many instructions for the same work. What its exits cost a Linux that boots is counted too. All of it takes three to
+    /// five minutes.
     Bench(Bench),
     /// Does the hypercalls of a recorded Linux run again, and compares every answer and the table they leave.
     ///
