@@ -2,6 +2,7 @@
 
 use core::str;
 use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
 
 use realhpt::addr::Lpid;
 use realhpt::arch::powerpc64::Processor;
@@ -212,6 +213,10 @@ impl<E: Extension> Platform for Board<E> {
             ReportKind::End => self.verdict(),
             ReportKind::Note => defmt::info!("[{=str}] {=str}", self.name(lpid), text),
         }
+    }
+
+    fn time_of_day(&self) -> Option<Duration> {
+        time::of_day()
     }
 
     fn extra(&self, lpid: Lpid, frame: &mut Frame) -> Option<Status> {

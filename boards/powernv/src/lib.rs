@@ -6,7 +6,7 @@
 //! with a device tree of their own, and starts the other CPUs (`smp`). Each CPU then `run`s whichever
 //! vCPU of the `seats` is next. Guests leave through the
 //! `vectors`; a hypercall goes to the engine from there, by one of the `entries`, any other exit through `exits`. `opal`, `uart` and
-//! `logger` talk to the outside; `unexpected` and `end` are the ends that no verdict has.
+//! `logger` talk to the outside, [`rtc`] reads what OPAL says of the time; `unexpected` and `end` are the ends that no verdict has.
 //!
 //! What is pure builds on the host too, for its tests.
 #![no_std]
@@ -18,6 +18,7 @@ pub mod machine;
 pub mod manifest;
 pub mod mode;
 pub mod papr;
+pub mod rtc;
 pub mod tree;
 
 #[cfg(target_os = "none")]

@@ -14,7 +14,7 @@ use crate::manifest::Manifest;
 use crate::run::Run;
 use crate::seats::Seats;
 use crate::uart::Uart;
-use crate::{cpu, end, external, logger, opal, partitions, place, smp, time, tree, vectors};
+use crate::{cpu, end, external, logger, opal, partitions, place, rtc, smp, time, tree, vectors};
 
 unsafe extern "C" {
     static __image_start: u8;
@@ -41,6 +41,10 @@ pub fn boot(handover: Handover, extension: impl Extension + 'static) -> ! {
     let tree = unsafe { Fdt::from_raw_unchecked(place::pointer::<u8>(handover.device_tree)) };
     if let Some(frequency) = tree::time_base_frequency(tree) {
         time::set_frequency(frequency);
+    }
+    match opal::read_clock().and_then(|(date, time)| rtc::seconds(date, time)) {
+        Some(seconds) => time::set_of_day(seconds),
+        None => defmt::warn!("the machine has no clock that says what time it is"),
     }
     let Ok(mut layout) = free_memory(tree) else {
         refuse("the machine's memory is in too many pieces");
