@@ -21,6 +21,9 @@ mod token {
     pub(super) const HANDLE_HMI: u64 = 98;
 }
 
+/// The event that the console has input.
+const CONSOLE_INPUT: u64 = 0x10;
+
 /// OPAL's answer to a call it does not have.
 pub const UNSUPPORTED: i64 = -7;
 /// OPAL's answers to a call that is to be made again: after a while, or after events were polled.
@@ -170,12 +173,14 @@ pub fn console_read(bytes: &mut [u8]) -> usize {
     }
 }
 
-/// Lets OPAL do its chores: console buffers, the BMC. Nothing, if another CPU is there.
-pub fn poll_events() {
-    if let Some(_inside) = INSIDE.try_lock() {
-        let mut events = 0_u64;
-        call_unlocked(token::POLL_EVENTS, &raw mut events as u64, 0, 0);
-    }
+/// Lets OPAL do its chores: console buffers, the BMC. Nothing, if another CPU is there. Whether the console has input.
+pub fn poll_events() -> bool {
+    let Some(_inside) = INSIDE.try_lock() else {
+        return false;
+    };
+    let mut events = 0_u64;
+    call_unlocked(token::POLL_EVENTS, &raw mut events as u64, 0, 0);
+    u64::from_be(events) & CONSOLE_INPUT != 0
 }
 
 /// The date and the time of the machine's clock, as [`crate::rtc`] reads them; none: there is no clock, or it does not
@@ -193,7 +198,9 @@ pub fn read_clock() -> Option<(u32, u64)> {
         match status {
             0 => return Some((u32::from_be(date), u64::from_be(day_time))),
             // The BMC was asked, and its answer is one of the events.
-            BUSY | BUSY_EVENT if time_base() < until => poll_events(),
+            BUSY | BUSY_EVENT if time_base() < until => {
+                poll_events();
+            }
             _ => return None,
         }
     }
