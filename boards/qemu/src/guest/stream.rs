@@ -147,6 +147,7 @@ pub fn beside<R>(
         let mut beside = Beside {
             watch,
             told,
+            guest: plan.guest,
             signs: &signs,
         };
         let ran = run(&mut beside);
@@ -164,6 +165,8 @@ pub fn beside<R>(
 struct Beside<'a, 'w> {
     watch: &'a mut Watch<'w>,
     told: Receiver<Line>,
+    /// The guest whose table is streamed.
+    guest: u32,
     signs: &'a Signs,
 }
 
@@ -181,7 +184,7 @@ impl Beside<'_, '_> {
 impl Watcher for Beside<'_, '_> {
     fn frame(&mut self, frame: &Frame, case: Option<&Case>) {
         self.watch.frame(frame, case);
-        if self.watch.all_have_ended() {
+        if self.watch.has_ended(self.guest) {
             self.signs.ended.store(true, Ordering::Relaxed);
         }
     }
