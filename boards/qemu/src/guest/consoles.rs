@@ -4,6 +4,9 @@
 //! finished yet, a prompt, stands on the terminal as it is, with the name in front too; when another's line comes it
 //! makes room and is shown again behind it.
 //!
+//! A program may ask the terminal something, where the cursor is for instance, and the answer comes as keys. So what asks goes
+//! to the terminal once, while the guest has the keys, and is left out of what is shown otherwise.
+//!
 //! Invariant: whatever is shown between, each line of a guest is shown once and in one piece as soon as it is finished.
 
 use std::sync::Arc;
@@ -23,14 +26,44 @@ const ERASE: &[u8] = b"\r\x1b[K";
 struct Console {
     label: String,
     unfinished: Vec<u8>,
+    /// How many bytes of that have been shown as they are.
+    told: usize,
 }
 
 impl Console {
-    /// What is shown of it, from its name on.
-    fn shown(&self) -> Vec<u8> {
+    /// What is shown of it, from its name on, with what asks left out of the first `told` bytes.
+    fn shown(&self, told: usize) -> Vec<u8> {
         let name = format!("{} | ", self.label);
-        [name.as_bytes(), &self.unfinished].concat()
+        let (old, new) = self.unfinished.split_at(told.min(self.unfinished.len()));
+        [name.as_bytes(), &without_questions(old), new].concat()
     }
+
+    /// The bytes behind the first `shown` ones.
+    fn rest(&self, shown: usize) -> &[u8] {
+        self.unfinished.get(shown..).unwrap_or_default()
+    }
+}
+
+/// The bytes without control sequences that a terminal answers: those that end with n or c (ECMA-48, DSR and DA).
+fn without_questions(bytes: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some((&byte, after)) = rest.split_first() {
+        let parameters = after.strip_prefix(b"[").filter(|_| byte == 0x1b);
+        let end = parameters.and_then(|bytes| {
+            let length = bytes
+                .iter()
+                .take_while(|byte| (0x20..=0x3f).contains(*byte))
+                .count();
+            let (last, after) = bytes.get(length..)?.split_first()?;
+            matches!(last, b'n' | b'c').then_some(after)
+        });
+        rest = end.unwrap_or_else(|| {
+            kept.push(byte);
+            after
+        });
+    }
+    kept
 }
 
 /// All of them.
@@ -57,6 +90,7 @@ impl<'a> Consoles<'a> {
         let consoles = labels.map(|label| Console {
             label,
             unfinished: Vec::new(),
+            told: 0,
         });
         Self {
             terminal,
@@ -102,16 +136,14 @@ impl<'a> Consoles<'a> {
             return;
         };
         let guest = keys.guest();
-        let Some(console) = self.consoles.get(guest) else {
+        let standing = self.standing();
+        let Some(console) = self.consoles.get_mut(guest) else {
             return;
         };
         let length = console.unfinished.len();
-        match self.standing() {
-            Some((whose, shown)) if whose == guest => {
-                let new = console.unfinished.get(shown..).unwrap_or_default();
-                self.terminal.raw(new);
-            }
-            standing => {
+        match standing {
+            Some((whose, shown)) if whose == guest => self.terminal.raw(console.rest(shown)),
+            _ => {
                 // Who has got the keys is shown even with nothing to show.
                 if length == 0 && guest == self.had_keys {
                     return;
@@ -119,9 +151,10 @@ impl<'a> Consoles<'a> {
                 if standing.is_some() {
                     self.terminal.raw(ERASE);
                 }
-                self.terminal.raw(&console.shown());
+                self.terminal.raw(&console.shown(console.told));
             }
         }
+        console.told = length;
         self.standing = Some((guest, length));
         self.had_keys = guest;
     }
@@ -154,16 +187,14 @@ impl<'a> Consoles<'a> {
             console.unfinished.pop();
         }
         let mut shown = match standing {
-            Some((whose, shown)) if whose == guest => {
-                let new = console.unfinished.get(shown..).unwrap_or_default();
-                new.to_vec()
-            }
-            Some(_) => [ERASE, &console.shown()].concat(),
-            None => console.shown(),
+            Some((whose, shown)) if whose == guest => console.rest(shown).to_vec(),
+            Some(_) => [ERASE, &console.shown(usize::MAX)].concat(),
+            None => console.shown(usize::MAX),
         };
         shown.push(b'\n');
         self.terminal.raw(&shown);
         console.unfinished.clear();
+        console.told = 0;
         self.standing = None;
     }
 }
@@ -239,6 +270,21 @@ mod tests {
         consoles.show(1, b"x\n");
         consoles.look();
         assert_eq!(terminal.kept(), "two | x\n");
+    }
+
+    #[test]
+    fn a_question_is_asked_once_by_who_has_the_keys() {
+        let terminal = Terminal::keeping();
+        let keys = Arc::new(Chosen::default());
+        let mut consoles = consoles(&terminal, Some(Arc::clone(&keys)));
+        consoles.show(0, b"# \x1b[6n");
+        consoles.show(1, b"# \x1b[6nls \x1b[1m\x1b[\n# \x1b[6n");
+        let all = "one | # \x1b[6n\r\x1b[Ktwo | # ls \x1b[1m\x1b[\none | # ";
+        assert_eq!(terminal.kept(), all);
+        keys.choose(1);
+        consoles.look();
+        let all = format!("{all}\r\x1b[Ktwo | # \x1b[6n");
+        assert_eq!(terminal.kept(), all);
     }
 
     #[test]

@@ -166,7 +166,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Whether the machine waits for none of the guests any more.
-    fn all_have_ended(&self) -> bool {
+    pub(super) fn all_have_ended(&self) -> bool {
         self.guests.iter().all(|guest| guest.code.is_some())
     }
 
