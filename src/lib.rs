@@ -14,6 +14,7 @@ extern crate std;
 
 pub mod addr;
 pub mod arch;
+pub mod calendar;
 pub mod hcall;
 pub mod log;
 pub mod lpar;

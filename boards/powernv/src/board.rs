@@ -2,17 +2,18 @@
 
 use core::str;
 use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
 
 use realhpt::addr::Lpid;
 use realhpt::arch::powerpc64::Processor;
-use realhpt::hcall::abi::{ReportKind, Status};
+use realhpt::hcall::abi::{ReportKind, State, Status};
 use realhpt::hcall::{Frame, Platform};
 use realhpt::lpar::{MAX_PARTITIONS, System};
 use realhpt::sync::Mutex;
 
 use crate::account::Account;
-use crate::uart::Uart;
-use crate::{opal, time};
+use crate::console::Console;
+use crate::{end, opal, time};
 
 /// All partitions on this machine.
 pub type Machine = System<'static, Processor>;
@@ -63,27 +64,6 @@ impl Terminal {
         Self {
             line: heapless::Vec::new(),
             paid: 0,
-        }
-    }
-}
-
-/// The machine's console, which is one partition's terminal.
-#[derive(Debug)]
-pub struct Console {
-    lpid: Lpid,
-    /// The port that output goes to as it is, for the calls of several CPUs in turn; none: it goes to the firmware's
-    /// console, and by lines to the log.
-    port: Option<Mutex<Uart>>,
-}
-
-impl Console {
-    /// The console of partition `lpid`: with a port for output that somebody reads as it comes, without for what is
-    /// also to be found in the log.
-    #[must_use]
-    pub fn new(lpid: Lpid, port: Option<Uart>) -> Self {
-        Self {
-            lpid,
-            port: port.map(Mutex::new),
         }
     }
 }
@@ -148,9 +128,43 @@ impl<E: Extension> Board<E> {
         );
     }
 
-    /// The console, if it is this partition's.
-    fn console_of(&self, lpid: Lpid) -> Option<&Console> {
-        self.console.as_ref().filter(|console| console.lpid == lpid)
+    /// The console and the number of this partition's terminal there, if it is on it.
+    fn console_of(&self, lpid: Lpid) -> Option<(&Console, usize)> {
+        let console = self.console.as_ref()?;
+        Some((console, console.terminal(lpid)?))
+    }
+
+    /// Lets the firmware do its chores, and looks after the console. Done by one CPU, between its slices: a guest that waits
+    /// for a key is told within one.
+    pub fn poll(&self) {
+        let has_input = opal::poll_events();
+        if let Some(console) = &self.console {
+            console.poll(has_input, |lpid| self.has_ended(lpid));
+            self.announce(console);
+        }
+    }
+
+    /// Switches the machine off.
+    pub fn power_off(&self) -> ! {
+        if let Some(console) = &self.console {
+            console.finish();
+        }
+        end::power_off()
+    }
+
+    /// Raises the interrupt of each terminal that has input. Not only once for what has come: a partition that has started
+    /// again meanwhile knows nothing of it.
+    fn announce(&self, console: &Console) {
+        for lpid in console.waiting() {
+            if let Some(partition) = self.machine.partition(lpid) {
+                partition.terminal_has_input(&self.machine.machine);
+            }
+        }
+    }
+
+    fn has_ended(&self, lpid: Lpid) -> bool {
+        let partition = self.machine.partition(lpid);
+        partition.is_none_or(|partition| partition.state() == State::Halted)
     }
 
     fn name(&self, lpid: Lpid) -> &str {
@@ -197,9 +211,9 @@ impl<E: Extension> Board<E> {
 impl<E: Extension> Platform for Board<E> {
     fn console_write(&self, lpid: Lpid, bytes: &[u8]) -> bool {
         let console = self.console_of(lpid);
-        if let Some(port) = console.and_then(|console| console.port.as_ref()) {
-            // What a hypercall brings fits in the FIFO; if that is not empty yet, the guest tries again.
-            return port.lock().offer(bytes);
+        if let Some(taken) = console.and_then(|(console, terminal)| console.write(terminal, bytes))
+        {
+            return taken;
         }
         let taken = self.log(lpid, bytes);
         if taken && console.is_some() {
@@ -209,11 +223,15 @@ impl<E: Extension> Platform for Board<E> {
     }
 
     fn console_read(&self, lpid: Lpid, bytes: &mut [u8; 16]) -> usize {
-        if self.console_of(lpid).is_some() {
-            opal::console_read(bytes)
-        } else {
-            0
+        let Some((console, terminal)) = self.console_of(lpid) else {
+            return 0;
+        };
+        let count = console.read(terminal, bytes, |lpid| self.has_ended(lpid));
+        if console.is_shared() {
+            // What came in may be another's.
+            self.announce(console);
         }
+        count
     }
 
     fn report(&self, lpid: Lpid, kind: ReportKind, text: &[u8], number: u64) {
@@ -225,6 +243,10 @@ impl<E: Extension> Platform for Board<E> {
             ReportKind::End => self.verdict(),
             ReportKind::Note => defmt::info!("[{=str}] {=str}", self.name(lpid), text),
         }
+    }
+
+    fn time_of_day(&self) -> Option<Duration> {
+        time::of_day()
     }
 
     fn extra(&self, lpid: Lpid, frame: &mut Frame) -> Option<Status> {

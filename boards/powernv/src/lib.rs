@@ -6,19 +6,23 @@
 //! with a device tree of their own, and starts the other CPUs (`smp`). Each CPU then `run`s whichever
 //! vCPU of the `seats` is next. Guests leave through the
 //! `vectors`; a hypercall goes to the engine from there, by one of the `entries`, any other exit through `exits`; an image
-//! may have an `account` of what they cost. `opal`, `uart` and
-//! `logger` talk to the outside; `unexpected` and `end` are the ends that no verdict has.
+//! may have an `account` of what they cost. `opal`, `uart` and `logger` talk to the outside, `console` for the guests, with what
+//! is kept for them in [`input`] and told apart by [`mux`]; [`rtc`] reads what OPAL says of the time; `unexpected` and `end` are
+//! the ends that no verdict has.
 //!
 //! What is pure builds on the host too, for its tests.
 #![no_std]
 
 extern crate alloc;
 
+pub mod input;
 pub mod layout;
 pub mod machine;
 pub mod manifest;
 pub mod mode;
+pub mod mux;
 pub mod papr;
+pub mod rtc;
 pub mod tree;
 
 #[cfg(target_os = "none")]
@@ -27,6 +31,8 @@ pub mod account;
 pub mod board;
 #[cfg(target_os = "none")]
 pub mod boot;
+#[cfg(target_os = "none")]
+pub mod console;
 #[cfg(target_os = "none")]
 pub mod cpu;
 #[cfg(target_os = "none")]

@@ -18,7 +18,7 @@
 //!       image = [...]; entry = /bits/ 64 <...>;   optional: what stands at guest real 0, and where it begins
 //!       start;                               optional: runs at boot
 //!       shared = /bits/ 64 <host size guest>;     optional: a window that the machine's owner sees too
-//!       console;                             optional: its terminal is the machine's console
+//!       console;                             optional: its terminal is the machine's console, or one of several there (`mux`)
 //!       vcpus = <2>;                         optional: how many; 1 without
 //!       pin = <0>;                           optional: vCPU n runs on CPU pin + n alone; any CPU without
 //!       load = /bits/ 64 <host size guest ...>;   optional: what is copied into its memory before it starts
@@ -138,7 +138,7 @@ pub struct Entry<'a> {
     pub start: bool,
     /// The window it shares with the machine's owner.
     pub shared: Option<Region>,
-    /// Its terminal is the machine's console.
+    /// Its terminal is the machine's console, or one of several there.
     pub console: bool,
     /// How many vCPUs it has.
     pub vcpus: usize,

@@ -14,14 +14,21 @@ use crate::time;
 mod token {
     pub(super) const CONSOLE_WRITE: u64 = 1;
     pub(super) const CONSOLE_READ: u64 = 2;
+    pub(super) const RTC_READ: u64 = 3;
     pub(super) const CEC_POWER_DOWN: u64 = 5;
     pub(super) const POLL_EVENTS: u64 = 10;
     pub(super) const START_CPU: u64 = 41;
     pub(super) const HANDLE_HMI: u64 = 98;
 }
 
+/// The event that the console has input.
+const CONSOLE_INPUT: u64 = 0x10;
+
 /// OPAL's answer to a call it does not have.
 pub const UNSUPPORTED: i64 = -7;
+/// OPAL's answers to a call that is to be made again: after a while, or after events were polled.
+const BUSY: i64 = -2;
+const BUSY_EVENT: i64 = -12;
 
 #[derive(Clone, Copy, Debug)]
 struct Opal {
@@ -93,7 +100,8 @@ unsafe extern "C" {
     fn opal_call(a: u64, b: u64, c: u64, token: u64, base: u64, entry: u64) -> i64;
 }
 
-/// Microseconds that another CPU gets to come out of OPAL: it may be one that never will, or this one.
+/// Microseconds that another CPU gets to come out of OPAL: it may be one that never will, or this one. The clock gets as
+/// many to answer.
 const PATIENCE: u64 = 1_000_000;
 
 /// Does something while no CPU is in OPAL, or after a time as if none were: what the log and the end of a run
@@ -165,11 +173,36 @@ pub fn console_read(bytes: &mut [u8]) -> usize {
     }
 }
 
-/// Lets OPAL do its chores: console buffers, the BMC. Nothing, if another CPU is there.
-pub fn poll_events() {
-    if let Some(_inside) = INSIDE.try_lock() {
-        let mut events = 0_u64;
-        call_unlocked(token::POLL_EVENTS, &raw mut events as u64, 0, 0);
+/// Lets OPAL do its chores: console buffers, the BMC. Nothing, if another CPU is there. Whether the console has input.
+pub fn poll_events() -> bool {
+    let Some(_inside) = INSIDE.try_lock() else {
+        return false;
+    };
+    let mut events = 0_u64;
+    call_unlocked(token::POLL_EVENTS, &raw mut events as u64, 0, 0);
+    u64::from_be(events) & CONSOLE_INPUT != 0
+}
+
+/// The date and the time of the machine's clock, as [`crate::rtc`] reads them; none: there is no clock, or it does not
+/// answer.
+pub fn read_clock() -> Option<(u32, u64)> {
+    let until = time_base() + time::ticks(PATIENCE);
+    loop {
+        let (mut date, mut day_time) = (0_u32, 0_u64);
+        let status = call(
+            token::RTC_READ,
+            &raw mut date as u64,
+            &raw mut day_time as u64,
+            0,
+        );
+        match status {
+            0 => return Some((u32::from_be(date), u64::from_be(day_time))),
+            // The BMC was asked, and its answer is one of the events.
+            BUSY | BUSY_EVENT if time_base() < until => {
+                poll_events();
+            }
+            _ => return None,
+        }
     }
 }
 

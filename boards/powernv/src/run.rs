@@ -22,7 +22,7 @@ use crate::machine::Generation;
 use crate::seats::Seats;
 use crate::translation::Translation;
 use crate::vectors;
-use crate::{end, external, mode, opal, time};
+use crate::{end, external, mode, time};
 
 /// Microseconds of a slice.
 const SLICE: u64 = 10_000;
@@ -92,9 +92,9 @@ impl<'r, E: Extension> Run<'r, E> {
             machine.pay(self.number);
             let restarting = self.guests.look_after(machine, self.number);
             if self.number == BOOT_CPU {
-                opal::poll_events();
+                self.board.poll();
                 if self.guests.have_ended(machine) {
-                    end::power_off();
+                    self.board.power_off();
                 }
             }
             let starts = machine.starts();
@@ -225,7 +225,7 @@ impl<'r, E: Extension> Run<'r, E> {
                     }
                 }
                 Outcome::Leave(left) => break left,
-                Outcome::PowerOff => end::power_off(),
+                Outcome::PowerOff => self.board.power_off(),
             }
         };
         self.meter().leaves();

@@ -3,9 +3,11 @@
 use dtoolkit::fdt::Fdt;
 use realhpt::arch::MAX_CPUS;
 use realhpt::arch::powerpc64::{enable_machine_check, spr};
+use realhpt::lpar::MAX_PARTITIONS;
 
-use crate::board::{Board, Console, Extension};
+use crate::board::{Board, Extension};
 use crate::boot::Handover;
+use crate::console::Console;
 use crate::cpu::Cpu;
 use crate::guests::{self, Guests};
 use crate::layout::{self, Layout, Range};
@@ -14,7 +16,7 @@ use crate::manifest::Manifest;
 use crate::run::Run;
 use crate::seats::Seats;
 use crate::uart::Uart;
-use crate::{cpu, end, external, logger, opal, partitions, place, smp, time, tree, vectors};
+use crate::{cpu, end, external, logger, opal, partitions, place, rtc, smp, time, tree, vectors};
 
 unsafe extern "C" {
     static __image_start: u8;
@@ -41,6 +43,10 @@ pub fn boot(handover: Handover, extension: impl Extension + 'static) -> ! {
     let tree = unsafe { Fdt::from_raw_unchecked(place::pointer::<u8>(handover.device_tree)) };
     if let Some(frequency) = tree::time_base_frequency(tree) {
         time::set_frequency(frequency);
+    }
+    match opal::read_clock().and_then(|(date, time)| rtc::seconds(date, time)) {
+        Some(seconds) => time::set_of_day(seconds),
+        None => defmt::warn!("the machine has no clock that says what time it is"),
     }
     let Ok(mut layout) = free_memory(tree) else {
         refuse("the machine's memory is in too many pieces");
@@ -93,12 +99,7 @@ pub fn boot(handover: Handover, extension: impl Extension + 'static) -> ! {
             end::fail()
         }
     };
-    let console = manifest.partitions.iter().find(|entry| entry.console);
-    // Our own programs, which come as an image, speak to the log too.
-    let console = console.map(|entry| {
-        let port = entry.image.is_empty().then(|| Uart::console(generation));
-        Console::new(entry.lpid, port)
-    });
+    let console = console(&manifest, generation);
     let pirs = cpus(tree, generation);
     let placed =
         place::value(&mut layout, Board::new(machine, extension, console)).and_then(|board| {
@@ -144,6 +145,16 @@ pub fn boot(handover: Handover, extension: impl Extension + 'static) -> ! {
         }
     }
     run.forever()
+}
+
+/// The console of the partitions that want it.
+fn console(manifest: &Manifest<'_>, generation: Generation) -> Option<Console> {
+    let entries = || manifest.partitions.iter().filter(|entry| entry.console);
+    let lpids: heapless::Vec<_, MAX_PARTITIONS> = entries().map(|entry| entry.lpid).collect();
+    let first = entries().next()?;
+    // Our own programs, which come as an image, speak to the log too; but where several speak at once each is heard as it is.
+    let port = (first.image.is_empty() || lpids.len() > 1).then(|| Uart::console(generation));
+    Some(Console::new(lpids, port))
 }
 
 /// The PIRs of the CPUs that run guests; the boot CPU is the first.

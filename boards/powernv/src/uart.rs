@@ -15,7 +15,7 @@ const LOG: u64 = 0x3f8;
 /// The same of the console's.
 const CONSOLE: u64 = 0x2f8;
 /// Bytes that a 16550 takes when it has nothing left to send.
-const FIFO: usize = 16;
+pub(crate) const FIFO: usize = 16;
 /// LPC I/O space on the OPB bus behind the bridge.
 const OPB_IO: u64 = 0xd001_0000;
 /// Where POWER9 and POWER10 map the OPB bus.

@@ -48,7 +48,7 @@ pub fn run(terminal: &Terminal, arguments: &Boot) -> Result<bool> {
     })?;
     let keys = Keys::take();
     if let Some(input) = session.take_input() {
-        keys::forward(io::stdin(), input, None);
+        keys::forward(io::stdin(), input, <[u8]>::to_vec);
     }
     let ended = session.run(Patience::ENDLESS, &mut Show::new(terminal, &manifest))?;
     drop(keys);

@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use realhpt::lpar::MAX_VCPUS;
+use realhpt::lpar::{MAX_PARTITIONS, MAX_VCPUS};
 
 use crate::guest::packages::Release;
 use crate::machine::Kind;
 use crate::tables::formats::Format;
 use crate::workspace;
+
+/// Guests of one machine: beside them there is room for the agent and the spare partition.
+const MAX_GUESTS: i64 = MAX_PARTITIONS as i64 - 2;
 
 /// realhpt: a real-mode hypervisor core for POWER that owns real hashed page tables and streams them.
 ///
@@ -203,13 +206,19 @@ pub struct GuestOptions {
     /// The machine to run on.
     #[arg(long, value_enum, default_value = "powernv9")]
     pub machine: Kind,
-    /// How many CPUs the machine has, and vCPUs the guest.
+    /// How many CPUs the machine has, and vCPUs each guest.
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=MAX_VCPUS as i64))]
     pub smp: u32,
+    /// How many guests run it, each in a partition of its own with so many vCPUs and so much memory.
+    ///
+    /// Their lines are shown with their names in front. Keys are the first guest's; ctrl-A and its number gives them to
+    /// another. Input from a pipe is every guest's. The exit status is 0 if all have switched themselves off.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=MAX_GUESTS))]
+    pub guests: u32,
     /// The guest's memory, a multiple of 16M; its table has 1/128 of that.
     #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = memory)]
     pub mem: u64,
-    /// Has the agent, in another partition, read the guest's table in passes while the guest runs, then pause it, read what is
+    /// Has the agent, in another partition, read the (first) guest's table in passes while the guest runs, then pause it, read what is
     /// left exactly, and write all passes to this file (a qemu file, a section each). The guest then goes on.
     ///
     /// QEMU counts instructions meanwhile, and the machine is slower for it. When it is paused, what was read is checked: the

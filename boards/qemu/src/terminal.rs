@@ -78,6 +78,11 @@ impl Terminal {
         });
     }
 
+    /// Whether what was shown last did not end a line.
+    pub(crate) fn is_within_line(&self) -> bool {
+        self.within_line.get()
+    }
+
     /// Prints a frame of the image's log.
     pub fn frame(&self, frame: &Frame) {
         if self.verbose || frame.level >= Level::Info {

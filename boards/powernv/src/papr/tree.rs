@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use realhpt::addr::{GuestReal, Lpid};
+use realhpt::hcall::abi::VTY_INTERRUPT;
 use realhpt::lpar::vcpu::SLB_ENTRIES;
 use realhpt::table::Order;
 use vm_fdt::{FdtReserveEntry, FdtWriter, FdtWriterResult};
@@ -232,6 +233,9 @@ fn vdevice(fdt: &mut FdtWriter) -> FdtWriterResult<()> {
     fdt.property_string("compatible", "hvterm1")?;
     fdt.property_string("device_type", "serial")?;
     fdt.property_u32("reg", TERMINAL)?;
+    fdt.property_u32("interrupt-parent", PRESENTATION)?;
+    // 0: edge-triggered, as other platforms have it. Ours comes again until all is read, which hurts nobody.
+    fdt.property_array_u32("interrupts", &[VTY_INTERRUPT, 0])?;
     fdt.end_node(vty)?;
     fdt.end_node(node)
 }
@@ -395,6 +399,8 @@ mod tests {
             ("/vdevice", "#address-cells", &[1]),
             ("/vdevice", "#size-cells", &[0]),
             (TERMINAL_PATH, "reg", &[0x7100_0000]),
+            (TERMINAL_PATH, "interrupt-parent", &[PRESENTATION]),
+            (TERMINAL_PATH, "interrupts", &[0x1001, 0]),
             ("/interrupt-controller", "#interrupt-cells", &[2]),
             ("/interrupt-controller", "phandle", &[PRESENTATION]),
             ("/interrupt-controller", "interrupt-controller", &[]),

@@ -86,6 +86,7 @@ pub fn measure(terminal: &Terminal, images: &Images, machines: &[Kind]) -> Resul
             append: String::new(),
             machine: Kind::Powernv9,
             smp: 1,
+            guests: 1,
             mem: MEMORY,
             stream: None,
             stream_passes: 0,

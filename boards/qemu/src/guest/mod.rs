@@ -2,8 +2,9 @@
 //!
 //! The way to a run: [`packages`] has Debian's kernel and busybox, [`initramfs`] makes a RAM disk, [`program`] reads
 //! the kernel or whatever program it is, [`place`] says where things stand in the guest's memory and makes the partition,
-//! [`watch`] shows its console and knows how it ended; [`stream`] reads its table meanwhile.
+//! [`watch`] shows its console, or several guests' by `consoles`, and knows how it ended; [`stream`] reads its table meanwhile.
 
+mod consoles;
 pub mod initramfs;
 pub mod packages;
 pub mod place;
@@ -113,8 +114,8 @@ pub fn linux_software(terminal: &Terminal, arguments: &Linux) -> Result<Software
     Ok(Software::new(program, Some(initrd), bootargs.trim_end()))
 }
 
-/// Runs the software in the one partition of a machine until it ends. Returns whether that was well; its console is
-/// shown on the terminal.
+/// Runs the software in as many partitions of a machine as the options say until they end. Returns whether that was well;
+/// their consoles are shown on the terminal.
 ///
 /// # Errors
 /// If it cannot be run, or ends otherwise than by its own power-off.
@@ -126,11 +127,8 @@ pub fn run(
     typed: Typed,
     linux: Option<u64>,
 ) -> Result<bool> {
-    let partition = Partition {
-        console: true,
-        ..software.partition(CLIENT, label, options.mem, options.smp)?
-    };
-    let order = partition.order;
+    let mut partitions = guests(label, software, options)?;
+    let order = partitions.first().map_or(0, |partition| partition.order);
     let plan = options.stream.as_ref().map(|out| Plan {
         guest: CLIENT,
         spare: SPARE,
@@ -139,15 +137,14 @@ pub fn run(
         passes: options.stream_passes,
         out: out.clone(),
     });
-    let (images, manifest) = if plan.is_some() {
+    let images = if plan.is_some() {
         let images = Images::build(terminal, &[HYPERVISOR, GUESTS])?;
-        let others = beside(&images, order)?;
-        let manifest = Manifest::new(std::iter::once(partition).chain(others).collect());
-        (images, manifest)
+        partitions.extend(beside(&images, order)?);
+        images
     } else {
-        let images = Images::build(terminal, &[HYPERVISOR])?;
-        (images, Manifest::new(vec![partition]))
+        Images::build(terminal, &[HYPERVISOR])?
     };
+    let manifest = Manifest::new(partitions);
     let settings = Settings {
         kind: options.machine,
         image: &images.path(HYPERVISOR),
@@ -181,9 +178,9 @@ pub fn run(
         None => (session.run(patience, &mut watch), Ok(())),
     };
     let ended = ended?;
-    watch.show_held();
     let left = watch.left();
     let verdict = watch.verdict(ended);
+    watch.finish();
     // The terminal is as it was before something is said about the end.
     drop(watch);
     if left {
@@ -203,6 +200,24 @@ pub fn run(
         terminal.line(session.log_tail().trim_end());
     }
     verdict.map(|()| true)
+}
+
+/// The guests' partitions. Their LPIDs are those that the agent and the spare partition, which may be beside them, have not; the
+/// first is the one whose table is streamed.
+fn guests(label: &str, software: &Software, options: &GuestOptions) -> Result<Vec<Partition>> {
+    let lpids = (CLIENT..).filter(|&lpid| lpid != SPARE);
+    let guest = |(number, lpid)| {
+        let label = match options.guests {
+            1 => label.to_owned(),
+            _ => format!("{label}{number}"),
+        };
+        let partition = software.partition(lpid, &label, options.mem, options.smp)?;
+        Ok(Partition {
+            console: true,
+            ..partition
+        })
+    };
+    (1..=options.guests).zip(lpids).map(guest).collect()
 }
 
 /// The agent, without which the machine does not end, and a partition with a table of this order that stays empty.

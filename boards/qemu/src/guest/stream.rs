@@ -5,8 +5,8 @@
 //! applied one after the other, a fresh first pass, and that pass restored into a partition that stays empty
 //! otherwise and read back. The guest goes on as if nothing had happened.
 //!
-//! A thread of its own drives the agent, beside the one that shows the guest's console; lines to be shown and two signs, that
-//! the guest has ended and that the machine is off, are all that they exchange.
+//! A thread of its own drives the agent, beside the one that shows the guest's console; lines to be shown and a few signs,
+//! that a guest has ended or the machine is off, are all that they exchange.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,6 +61,8 @@ pub struct Plan {
 struct Signs {
     /// The guest has ended.
     ended: AtomicBool,
+    /// All guests have: with the agent the machine ends too.
+    all_ended: AtomicBool,
     /// The machine is off: nobody answers any more.
     off: AtomicBool,
 }
@@ -118,7 +120,7 @@ struct Driver<'a> {
     lines: &'a Sender<Line>,
 }
 
-/// Streams the guest's table as planned, and lets the agent end when the guest has.
+/// Streams the guest's table as planned, and lets the agent end when all guests have.
 ///
 /// # Errors
 /// What could not be done, or does not agree.
@@ -128,7 +130,7 @@ fn drive(agent: &mut Agent, plan: &Plan, signs: &Signs, lines: &Sender<Line>) ->
     if let Err(error) = &result {
         driver.say("Streaming", format!("failed: {error:#}"));
     }
-    while !signs.has_ended() && signs.look().is_ok() {
+    while !signs.all_ended.load(Ordering::Relaxed) && signs.look().is_ok() {
         thread::sleep(PACE);
     }
     agent.end();
@@ -149,6 +151,7 @@ pub fn beside<R>(
         let mut beside = Beside {
             watch,
             told,
+            guest: plan.guest,
             signs: &signs,
         };
         let ran = run(&mut beside);
@@ -166,6 +169,8 @@ pub fn beside<R>(
 struct Beside<'a, 'w> {
     watch: &'a mut Watch<'w>,
     told: Receiver<Line>,
+    /// The guest whose table is streamed.
+    guest: u32,
     signs: &'a Signs,
 }
 
@@ -183,8 +188,11 @@ impl Beside<'_, '_> {
 impl Watcher for Beside<'_, '_> {
     fn frame(&mut self, frame: &Frame, case: Option<&Case>) {
         self.watch.frame(frame, case);
-        if self.watch.all_have_ended() {
+        if self.watch.has_ended(self.guest) {
             self.signs.ended.store(true, Ordering::Relaxed);
+        }
+        if self.watch.all_have_ended() {
+            self.signs.all_ended.store(true, Ordering::Relaxed);
         }
     }
 

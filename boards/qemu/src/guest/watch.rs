@@ -1,131 +1,43 @@
-//! The run of a guest as its user sees it: its console as it is, and how it ended.
+//! The run of a guest as its user sees it: its console as it is, and how it ended. With several guests their consoles are
+//! shown by lines.
 
 use std::io::{self, Cursor};
 use std::process::ChildStdin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, bail};
 
-use crate::keys::{self, Escape, Keys};
+use crate::keys::{self, Chosen, Keys, Sender};
 use crate::log::{Frame, Level};
 use crate::manifest::Manifest;
 use crate::session::{Ended, Watcher};
 use crate::terminal::Terminal;
 use crate::verdict::Case;
 
+use super::consoles::Consoles;
+
 /// What is typed on a guest's console, and from when on.
 #[derive(Clone, Debug)]
 pub enum Typed {
     /// This program's input. From a terminal all keys are the guest's but the way out; else every byte is, once the
-    /// console has shown the text, if there is one: before, Linux would show them among its own lines.
+    /// consoles have shown the text, if there is one: before, Linux would show them among its own lines.
     Stdin(Option<&'static str>),
     /// Bytes, in the same way.
     Bytes(Vec<u8>, Option<&'static str>),
 }
 
-/// Shows a guest's console on the terminal and sends it what is typed.
+/// What is known of a guest.
 #[derive(Debug)]
-pub struct Watch<'a> {
-    terminal: &'a Terminal,
-    /// The partitions that the machine waits for, and the code that each has ended with.
-    guests: Vec<(String, Option<u64>)>,
-    keys: Option<Keys>,
-    /// The machine's input, until something is sent there.
-    input: Option<ChildStdin>,
-    /// What is sent there; none: this program's input.
-    bytes: Option<Vec<u8>>,
-    /// The image has spoken: what is sent before that is the firmware's.
-    begun: bool,
-    /// What the console still has to show first, and the end of what it has shown.
+struct Guest {
+    lpid: u32,
+    label: String,
+    /// The code that it has ended with.
+    code: Option<u64>,
+    /// What its console still has to show first, and the end of what it has shown.
     awaited: Option<(&'static str, Vec<u8>)>,
-    left: Arc<AtomicBool>,
-    firmware: Firmware,
-    /// Nothing came from the console since the last tick.
-    quiet: bool,
 }
 
-impl<'a> Watch<'a> {
-    /// Watches the essential partitions of a machine, and has `typed` typed for the one with the console, whose end of
-    /// the line is `input`. A terminal's keys are taken until this value is gone.
-    #[must_use]
-    pub fn new(
-        terminal: &'a Terminal,
-        manifest: &Manifest,
-        input: Option<ChildStdin>,
-        typed: Typed,
-    ) -> Self {
-        let (keys, bytes, awaited) = match typed {
-            Typed::Stdin(after) => (Keys::take_all(), None, after),
-            Typed::Bytes(bytes, after) => (None, Some(bytes), after),
-        };
-        let awaited = awaited.filter(|_| keys.is_none());
-        let essential = manifest
-            .partitions()
-            .iter()
-            .filter(|partition| partition.essential && partition.papr.is_some());
-        Self {
-            terminal,
-            guests: essential
-                .map(|partition| (partition.label.clone(), None))
-                .collect(),
-            keys,
-            input,
-            bytes,
-            begun: false,
-            awaited: awaited.map(|text| (text, Vec::new())),
-            left: Arc::default(),
-            firmware: Firmware::default(),
-            quiet: true,
-        }
-    }
-
-    /// How the user leaves, to be said after what is begun.
-    #[must_use]
-    pub fn way_out(&self) -> &'static str {
-        if self.keys.is_some() {
-            "; ctrl-A x ends it"
-        } else {
-            ""
-        }
-    }
-
-    /// The user has left.
-    #[must_use]
-    pub fn left(&self) -> bool {
-        self.left.load(Ordering::Relaxed)
-    }
-
-    /// Where it shows what it shows.
-    pub(super) const fn terminal(&self) -> &'a Terminal {
-        self.terminal
-    }
-
-    /// Shows what was held back of the console. Also to be called when the machine has ended.
-    pub fn show_held(&mut self) {
-        let held = self.firmware.give_up();
-        if !held.is_empty() {
-            self.terminal.raw(&held);
-        }
-    }
-
-    /// Sends what is typed from now on, if nothing has to come first.
-    fn type_on(&mut self) {
-        if !self.begun || self.awaited.is_some() {
-            return;
-        }
-        let Some(input) = self.input.take() else {
-            return;
-        };
-        if let Some(bytes) = self.bytes.take() {
-            keys::forward(Cursor::new(bytes), input, None);
-        } else {
-            let escape = self.keys.as_ref().map(|_| Escape::default());
-            let escape = escape.map(|escape| (escape, Arc::clone(&self.left)));
-            keys::forward(io::stdin(), input, escape);
-        }
-    }
-
+impl Guest {
     /// Looks for what is awaited in what the console shows.
     fn look_for(&mut self, bytes: &[u8]) {
         if let Some((text, shown)) = &mut self.awaited {
@@ -140,10 +52,150 @@ impl<'a> Watch<'a> {
             }
         }
     }
+}
+
+/// Shows the guests' consoles on the terminal and sends them what is typed.
+#[derive(Debug)]
+pub struct Watch<'a> {
+    terminal: &'a Terminal,
+    /// The partitions with a console, in the manifest's order.
+    guests: Vec<Guest>,
+    /// Their consoles, if there are several.
+    consoles: Option<Consoles<'a>>,
+    keys: Option<Keys>,
+    /// The machine's input, until something is sent there.
+    input: Option<ChildStdin>,
+    /// What is sent there; none: this program's input.
+    bytes: Option<Vec<u8>>,
+    /// The image has spoken: what is sent before that is the firmware's.
+    begun: bool,
+    chosen: Arc<Chosen>,
+    firmware: Firmware,
+    /// Nothing came from the console since the last tick.
+    quiet: bool,
+}
+
+impl<'a> Watch<'a> {
+    /// Watches the partitions of a machine that have a console, and has `typed` typed there: what comes from a terminal
+    /// for the one that is chosen, all else for each of them. The machine's end of the line is `input`. A terminal's keys
+    /// are taken until this value is gone.
+    #[must_use]
+    pub fn new(
+        terminal: &'a Terminal,
+        manifest: &Manifest,
+        input: Option<ChildStdin>,
+        typed: Typed,
+    ) -> Self {
+        let (keys, bytes, awaited) = match typed {
+            Typed::Stdin(after) => (Keys::take_all(), None, after),
+            Typed::Bytes(bytes, after) => (None, Some(bytes), after),
+        };
+        let awaited = awaited.filter(|_| keys.is_none());
+        let partitions = manifest.partitions().iter();
+        let guests: Vec<_> = partitions
+            .filter(|partition| partition.console)
+            .map(|partition| Guest {
+                lpid: partition.lpid,
+                label: partition.label.clone(),
+                code: None,
+                awaited: awaited.map(|text| (text, Vec::new())),
+            })
+            .collect();
+        let chosen = Arc::new(Chosen::default());
+        let labels = guests.iter().map(|guest| guest.label.clone());
+        let has_keys = keys.as_ref().map(|_| Arc::clone(&chosen));
+        let consoles = (guests.len() > 1).then(|| Consoles::new(terminal, labels, has_keys));
+        Self {
+            terminal,
+            consoles,
+            guests,
+            keys,
+            input,
+            bytes,
+            begun: false,
+            chosen,
+            firmware: Firmware::default(),
+            quiet: true,
+        }
+    }
+
+    /// How the user leaves, to be said after what is begun.
+    #[must_use]
+    pub fn way_out(&self) -> String {
+        match (&self.keys, self.guests.len()) {
+            (None, _) => String::new(),
+            (Some(_), 0..=1) => "; ctrl-A x ends it".to_owned(),
+            (Some(_), guests) => {
+                format!("; ctrl-A 1 to {guests} gives a guest the keys, ctrl-A x ends it")
+            }
+        }
+    }
+
+    /// The user has left.
+    #[must_use]
+    pub fn left(&self) -> bool {
+        self.chosen.left()
+    }
+
+    /// Where it shows what it shows.
+    pub(super) const fn terminal(&self) -> &'a Terminal {
+        self.terminal
+    }
+
+    /// Sends what is typed from now on, if nothing has to come first. Who has ended will show nothing any more.
+    fn type_on(&mut self) {
+        let awaits = |guest: &Guest| guest.code.is_none() && guest.awaited.is_some();
+        if !self.begun || self.guests.iter().any(awaits) {
+            return;
+        }
+        let Some(input) = self.input.take() else {
+            return;
+        };
+        let keys = self.keys.as_ref().map(|_| Arc::clone(&self.chosen));
+        let mut sender = Sender::new(self.guests.len(), keys);
+        let sent = move |typed: &[u8]| sender.send(typed);
+        if let Some(bytes) = self.bytes.take() {
+            keys::forward(Cursor::new(bytes), input, sent);
+        } else {
+            keys::forward(io::stdin(), input, sent);
+        }
+    }
+
+    /// Whether the guest with this LPID has ended.
+    pub(super) fn has_ended(&self, lpid: u32) -> bool {
+        let mut guests = self.guests.iter();
+        guests.any(|guest| guest.lpid == lpid && guest.code.is_some())
+    }
 
     /// Whether the machine waits for none of the guests any more.
     pub(super) fn all_have_ended(&self) -> bool {
-        self.guests.iter().all(|(_, code)| code.is_some())
+        self.guests.iter().all(|guest| guest.code.is_some())
+    }
+
+    /// Shows bytes of the consoles.
+    fn show(&mut self, bytes: &[u8]) {
+        if let Some(consoles) = &mut self.consoles {
+            for (number, piece) in consoles.decode(bytes) {
+                consoles.show(number, &piece);
+                if let Some(guest) = self.guests.get_mut(number) {
+                    guest.look_for(&piece);
+                }
+            }
+        } else {
+            self.terminal.raw(bytes);
+            if let Some(guest) = self.guests.first_mut() {
+                guest.look_for(bytes);
+            }
+        }
+    }
+
+    /// Shows what is left to be shown, now that the machine has ended.
+    pub fn finish(&mut self) {
+        let held = self.firmware.give_up();
+        self.show(&held);
+        if let Some(consoles) = &mut self.consoles {
+            consoles.end();
+        }
     }
 
     /// Whether the guests ended well, now that the machine did as `ended` says.
@@ -151,7 +203,10 @@ impl<'a> Watch<'a> {
     /// # Errors
     /// What was not well.
     pub fn verdict(&self, ended: Ended) -> Result<()> {
-        for (name, code) in &self.guests {
+        for Guest {
+            label: name, code, ..
+        } in &self.guests
+        {
             match code {
                 Some(0) => {}
                 Some(code) => bail!("partition {name} has ended with code {code:#x}"),
@@ -173,9 +228,10 @@ impl Watcher for Watch<'_> {
         self.begun = true;
         self.type_on();
         if let Some((name, code)) = end(&frame.text)
-            && let Some(guest) = self.guests.iter_mut().find(|guest| guest.0 == name)
+            && let Some(guest) = self.guests.iter_mut().find(|guest| guest.label == name)
         {
-            guest.1 = Some(code);
+            guest.code = Some(code);
+            self.type_on();
         }
         // What only tells what happens would stand between the guest's lines.
         if frame.level >= Level::Warn {
@@ -186,22 +242,26 @@ impl Watcher for Watch<'_> {
     }
 
     fn console(&mut self, bytes: &[u8]) {
-        self.terminal.raw(&self.firmware.take(bytes));
+        let bytes = self.firmware.take(bytes);
+        self.show(&bytes);
         self.quiet = false;
-        self.look_for(bytes);
         self.type_on();
+    }
+
+    fn wants_to_end(&self) -> bool {
+        self.left()
     }
 
     fn tick(&mut self) -> bool {
         // What may have begun a line of the firmware's and did not go on is the guest's.
         if std::mem::replace(&mut self.quiet, true) {
-            self.show_held();
+            let held = self.firmware.give_up();
+            self.show(&held);
+        }
+        if let Some(consoles) = &mut self.consoles {
+            consoles.look();
         }
         false
-    }
-
-    fn wants_to_end(&self) -> bool {
-        self.left()
     }
 }
 
@@ -279,6 +339,9 @@ fn is_firmwares(bytes: &[u8]) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guest::place::Software;
+    use crate::guest::program::{LOAD_ADDRESS, Program};
+    use crate::manifest::Partition;
 
     #[test]
     fn an_end_is_read() {
@@ -313,45 +376,42 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_go_on_is_the_guests() {
+    fn each_guest_of_several_is_awaited_and_shown() {
         let terminal = Terminal::keeping();
-        let none = Manifest::new(Vec::new());
-        let typed = Typed::Bytes(Vec::new(), None);
-        let mut watch = Watch::new(&terminal, &none, None, typed);
-        watch.console(b"choose [");
-        watch.tick();
-        assert_eq!(terminal.kept(), "choose ");
-        watch.tick();
-        assert_eq!(terminal.kept(), "choose [");
-        watch.console(b"1] ");
-        assert_eq!(terminal.kept(), "choose [1] ");
+        let typed = Typed::Bytes(Vec::new(), Some("\n# "));
+        let mut watch = watch(&terminal, &["one", "two"], typed);
+        watch.console(b"\x011Linux\n\x012Linux\n#\x011# \x01");
+        assert_eq!(awaiting(&watch), [false, true]);
+        watch.console(b"2 ");
+        assert_eq!(awaiting(&watch), [false, false]);
+        assert_eq!(terminal.kept(), "one | Linux\ntwo | Linux\n");
+        watch.finish();
+        assert!(terminal.kept().ends_with("one | # \ntwo | # \n"));
     }
 
     #[test]
     fn what_is_awaited_is_found_wherever_it_is_cut() {
         let terminal = Terminal::keeping();
-        let none = Manifest::new(Vec::new());
         let typed = Typed::Bytes(Vec::new(), Some("\n# "));
-        let mut watch = Watch::new(&terminal, &none, None, typed);
+        let mut watch = watch(&terminal, &["linux"], typed);
         for piece in ["#\r", "\n", "#", "\n#", "\n"] {
             watch.console(piece.as_bytes());
-            assert!(watch.awaited.is_some(), "{piece:?}");
+            assert!(awaiting(&watch) == [true], "{piece:?}");
         }
         watch.console(b"# ls");
-        assert!(watch.awaited.is_none());
+        assert!(awaiting(&watch) == [false]);
     }
 
     #[test]
     fn only_an_end_with_code_0_is_a_good_one() {
         let terminal = Terminal::keeping();
-        let watch = |code| Watch {
-            guests: vec![("one".to_owned(), Some(0)), ("two".to_owned(), code)],
-            ..Watch::new(
-                &terminal,
-                &Manifest::new(Vec::new()),
-                None,
-                Typed::Bytes(Vec::new(), None),
-            )
+        let none = || Typed::Bytes(Vec::new(), None);
+        let watch = |code| {
+            let mut watch = watch(&terminal, &["one", "two"], none());
+            for (guest, code) in watch.guests.iter_mut().zip([Some(0), code]) {
+                guest.code = code;
+            }
+            watch
         };
         let told = |code, ended| {
             watch(code)
