@@ -6,7 +6,8 @@
 //!
 //! The arrows point one way: boards -> [`hcall`] -> [`lpar`] -> [`stream`] -> [`table`] -> [`memory`],
 //! [`addr`], [`arch`]. So the way of an H_ENTER reads top-down: vector 0xC00, `hcall::dispatch`,
-//! `hcall::enter`, `memory` translates, `table` claims and publishes the slot, `arch` orders the stores.
+//! `hcall::enter`, `memory` translates, `table` claims and publishes the slot, `arch` orders the stores. What time it is
+//! is said by [`calendar`]'s words.
 #![no_std]
 
 #[cfg(any(test, not(target_os = "none")))]

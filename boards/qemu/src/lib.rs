@@ -6,7 +6,8 @@
 //! [`verdict`] for what that means; [`exchange`] carries tables in and out through the machine's memory; and
 //! [`tables`] reads, writes and compares them.
 //!
-//! [`agent`] drives the agent while its machine runs. [`mod@guest`] runs Linux and other programs for PAPR, with the machine's console on this terminal.
+//! [`agent`] drives the agent while its machine runs. [`mod@guest`] runs Linux and other programs for PAPR, one or several at once, with the
+//! machine's console on this terminal.
 //!
 //! [`scale`] needs no machine: it makes tables of the largest orders by the library alone, in memory that is only reserved
 //! ([`zeroed`]).
