@@ -375,6 +375,42 @@ mod tests {
         }
     }
 
+    fn watch<'a>(terminal: &'a Terminal, labels: &[&str], typed: Typed) -> Watch<'a> {
+        let program = Program {
+            bytes: vec![0; 4],
+            size: 4,
+            entry: LOAD_ADDRESS,
+            little_endian: true,
+        };
+        let software = Software::new(program, None, "");
+        let guests = (1..).zip(labels).map(|(lpid, label)| Partition {
+            console: true,
+            ..software
+                .partition(lpid, label, 64 << 20, 1)
+                .expect("it fits")
+        });
+        Watch::new(terminal, &Manifest::new(guests.collect()), None, typed)
+    }
+
+    fn awaiting(watch: &Watch<'_>) -> Vec<bool> {
+        let guests = watch.guests.iter();
+        guests.map(|guest| guest.awaited.is_some()).collect()
+    }
+
+    #[test]
+    fn what_did_not_go_on_is_the_guests() {
+        let terminal = Terminal::keeping();
+        let typed = Typed::Bytes(Vec::new(), None);
+        let mut watch = watch(&terminal, &["linux"], typed);
+        watch.console(b"choose [");
+        watch.tick();
+        assert_eq!(terminal.kept(), "choose ");
+        watch.tick();
+        assert_eq!(terminal.kept(), "choose [");
+        watch.console(b"1] ");
+        assert_eq!(terminal.kept(), "choose [1] ");
+    }
+
     #[test]
     fn each_guest_of_several_is_awaited_and_shown() {
         let terminal = Terminal::keeping();
