@@ -204,7 +204,13 @@ impl<'r, E: Extension> Run<'r, E> {
             match exits::handle(machine, partition, self.generation, area, vector, lpcr) {
                 Outcome::Enter => {}
                 Outcome::Tick => watch.ticked(),
-                Outcome::Kicked => machine.pay(self.number),
+                Outcome::Kicked => {
+                    machine.pay(self.number);
+                    // Another vCPU may have chosen how the partition takes its interrupts.
+                    if mode::with_interrupts(lpcr, partition.lpcr()) != lpcr {
+                        break Left::Preempted;
+                    }
+                }
                 Outcome::Leave(left) => break left,
                 Outcome::PowerOff => end::power_off(),
             }
