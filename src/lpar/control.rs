@@ -373,16 +373,18 @@ impl Control {
         Ok(())
     }
 
-    /// Ends a partition that cannot or will not go on.
-    pub fn halt<M: Machine>(&self, machine: &M, code: u64) {
+    /// Ends a partition that cannot or will not go on. Another vCPU may come to an end before it is out: the first one
+    /// says how it was, and hears that it was the first.
+    pub fn halt<M: Machine>(&self, machine: &M, code: u64) -> bool {
         let mut inner = self.inner.lock();
-        // Another vCPU may come to an end before it is out: the first one says how it was.
-        if inner.state != State::Halted {
+        let first = inner.state != State::Halted;
+        if first {
             (inner.state, inner.exit_code) = (State::Halted, code);
         }
         let inside = inner.vcpus.inside_but(None);
         drop(inner);
         kick(machine, inside);
+        first
     }
 
     /// Does a piece of a reset: `clear` empties the table from a slot on and says where it stopped, or nothing
@@ -754,8 +756,8 @@ mod tests {
         assert_eq!(control.start(START, || Ok(())), Ok(()));
         assert_eq!(control.start_vcpu(1, START), Ok(()));
         assert!(control.dispatch(0, 0).is_some() && control.dispatch(1, 1).is_some());
-        control.halt(&machine, 5);
-        control.halt(&machine, 7);
+        assert!(control.halt(&machine, 5));
+        assert!(!control.halt(&machine, 7));
         control.leave(0, Left::Preempted);
         assert_eq!(control.state(), State::Running, "one is still to leave");
         control.leave(1, Left::Preempted);
