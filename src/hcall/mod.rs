@@ -63,7 +63,30 @@ impl Frame {
             *register = value;
         }
     }
+
+    /// What a caller in 32-bit mode means by its registers: their low halves.
+    #[must_use]
+    pub fn low_halves(&self) -> Self {
+        Self {
+            regs: self.regs.map(|register| register & LOW_HALF),
+        }
+    }
+
+    /// Gives the registers that a call on [`Self::low_halves`] has left alone the upper halves again that they had `before`:
+    /// who calls in 32-bit mode may have 64-bit values in them.
+    pub fn restore_upper_halves(&mut self, before: &Self) {
+        let [_status, registers @ ..] = &mut self.regs;
+        let [_token, before @ ..] = &before.regs;
+        for (register, before) in registers.iter_mut().zip(before) {
+            if *register == before & LOW_HALF {
+                *register = *before;
+            }
+        }
+    }
 }
+
+/// The low half of a register.
+const LOW_HALF: u64 = 0xffff_ffff;
 
 /// What the board does with the calling vCPU after a hypercall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -387,4 +410,24 @@ fn other<M: Machine, P: Platform>(
             .unwrap_or(Status::Function),
     };
     (status, Next::Resume)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_in_32_bit_mode_sees_low_halves_and_changes_results_alone() {
+        let before = Frame {
+            regs: core::array::from_fn(|number| 0x1234_5678_0000_0000 | number as u64),
+        };
+        let mut frame = before.low_halves();
+        assert_eq!(frame.regs, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        frame.regs[0] = Status::Parameter.raw();
+        frame.put(1, 1 << 40);
+        frame.restore_upper_halves(&before);
+        let mut expected = before;
+        (expected.regs[0], expected.regs[2]) = (Status::Parameter.raw(), 1 << 40);
+        assert_eq!(frame, expected);
+    }
 }

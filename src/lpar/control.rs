@@ -90,6 +90,14 @@ impl Inner {
     fn is_taken(&self) -> bool {
         self.writes != 0 || self.holder != Holder::Nobody || self.reset_at.is_some()
     }
+
+    /// Its first vCPU starts, and no other.
+    fn run(&mut self, start: Start) {
+        self.vcpus.reset();
+        let _ = self.vcpus.start(0, start);
+        (self.state, self.quiet) = (State::Running, Quiet::No);
+        self.starts += 1;
+    }
 }
 
 /// The control of one partition.
@@ -313,10 +321,7 @@ impl Control {
             return Err(Status::Busy);
         }
         prepare()?;
-        inner.vcpus.reset();
-        let _ = inner.vcpus.start(0, start);
-        (inner.state, inner.quiet) = (State::Running, Quiet::No);
-        inner.starts += 1;
+        inner.run(start);
         Ok(())
     }
 
@@ -368,16 +373,18 @@ impl Control {
         Ok(())
     }
 
-    /// Ends a partition that cannot or will not go on.
-    pub fn halt<M: Machine>(&self, machine: &M, code: u64) {
+    /// Ends a partition that cannot or will not go on. Another vCPU may come to an end before it is out: the first one
+    /// says how it was, and hears that it was the first.
+    pub fn halt<M: Machine>(&self, machine: &M, code: u64) -> bool {
         let mut inner = self.inner.lock();
-        // Another vCPU may come to an end before it is out: the first one says how it was.
-        if inner.state != State::Halted {
+        let first = inner.state != State::Halted;
+        if first {
             (inner.state, inner.exit_code) = (State::Halted, code);
         }
         let inside = inner.vcpus.inside_but(None);
         drop(inner);
         kick(machine, inside);
+        first
     }
 
     /// Does a piece of a reset: `clear` empties the table from a slot on and says where it stopped, or nothing
@@ -387,12 +394,48 @@ impl Control {
     /// [`Status::Busy`] while the partition runs, has a vCPU that is still to leave its CPU, or another write is
     /// in flight; [`Status::Continue`] when there is more to do.
     pub fn reset(&self, clear: impl FnOnce(u64) -> Option<u64>) -> Result<(), Status> {
+        self.empty(|_| true, clear, |_| Ok(()))
+    }
+
+    /// The same for a partition that has halted with `code`, and which starts when its table is empty, after `prepare`
+    /// has made that ready. It is never stopped in between: whoever waits for that would have it first, and the
+    /// partition would not start at all. One that cannot be made ready stays halted, with that status as its code.
+    ///
+    /// # Errors
+    /// As for [`Self::reset`]; [`Status::Busy`] also if it has not halted with that code; or what `prepare` says.
+    pub fn restart(
+        &self,
+        code: u64,
+        start: Start,
+        clear: impl FnOnce(u64) -> Option<u64>,
+        prepare: impl FnOnce() -> Result<(), Status>,
+    ) -> Result<(), Status> {
+        let wanted = |inner: &Inner| inner.state == State::Halted && inner.exit_code == code;
+        self.empty(wanted, clear, |inner| {
+            if let Err(status) = prepare() {
+                (inner.state, inner.exit_code) = (State::Halted, status.raw());
+                return Err(status);
+            }
+            inner.run(start);
+            Ok(())
+        })
+    }
+
+    /// Does a piece of a reset, if it `may` be reset now. After the last one the partition has stopped, and at once
+    /// `then` is done.
+    fn empty(
+        &self,
+        may: impl FnOnce(&Inner) -> bool,
+        clear: impl FnOnce(u64) -> Option<u64>,
+        then: impl FnOnce(&mut Inner) -> Result<(), Status>,
+    ) -> Result<(), Status> {
         let from = {
             let mut inner = self.inner.lock();
             if inner.state == State::Running
                 || inner.writes != 0
                 || inner.holder != Holder::Nobody
                 || inner.vcpus.inside_but(None) != 0
+                || !may(&inner)
             {
                 return Err(Status::Busy);
             }
@@ -412,7 +455,7 @@ impl Control {
         }
         inner.vcpus.reset();
         (inner.state, inner.exit_code) = (State::Stopped, 0);
-        Ok(())
+        then(&mut inner)
     }
 
     /// Holds the partition for one of its vCPUs, which makes a call, or for a call by proxy while it does not run:
@@ -577,6 +620,46 @@ mod tests {
     }
 
     #[test]
+    fn a_restart_ends_in_a_run_and_leaves_no_moment_to_others() {
+        const CODE: u64 = 5;
+        let control = Control::new(2);
+        let never = |_| panic!("emptied");
+        let restart = |clear: &dyn Fn(u64) -> Option<u64>| {
+            let prepare = || Ok(());
+            control.restart(CODE, START, clear, prepare)
+        };
+        assert_eq!(restart(&never), Err(Status::Busy), "it has stopped");
+        let machine = Recording::new(0);
+        control.halt(&machine, 3);
+        assert_eq!(restart(&never), Err(Status::Busy), "for another reason");
+        assert_eq!(control.reset(|_| None), Ok(()));
+        control.halt(&machine, CODE);
+        assert_eq!(restart(&|_| Some(10)), Err(Status::Continue));
+        assert_eq!(control.state(), State::Halted);
+        assert_eq!(control.pause(&machine).unwrap_err(), Status::Busy);
+        assert_eq!(restart(&|_| None), Ok(()));
+        assert_eq!(control.state(), State::Running);
+        assert_eq!(control.dispatch(0, 0).unwrap().start, Some(START));
+        control.leave(0, Left::Stopped);
+        // Someone else's reset takes its place.
+        control.halt(&machine, CODE);
+        assert_eq!(restart(&|_| Some(10)), Err(Status::Continue));
+        assert_eq!(control.reset(|_| None), Ok(()));
+        assert_eq!(restart(&never), Err(Status::Busy));
+        assert_eq!(control.state(), State::Stopped);
+    }
+
+    #[test]
+    fn a_restart_that_cannot_be_prepared_is_an_end() {
+        let control = Control::new(2);
+        control.halt(&Recording::new(0), 5);
+        let refused = control.restart(5, START, |_| None, || Err(Status::PtegFull));
+        assert_eq!(refused, Err(Status::PtegFull));
+        let end = (State::Halted, Status::PtegFull.raw());
+        assert_eq!((control.state(), control.exit_code()), end);
+    }
+
+    #[test]
     fn what_is_held_stays_as_it_is() {
         let control = Control::new(2);
         let machine = Recording::new(0);
@@ -673,8 +756,8 @@ mod tests {
         assert_eq!(control.start(START, || Ok(())), Ok(()));
         assert_eq!(control.start_vcpu(1, START), Ok(()));
         assert!(control.dispatch(0, 0).is_some() && control.dispatch(1, 1).is_some());
-        control.halt(&machine, 5);
-        control.halt(&machine, 7);
+        assert!(control.halt(&machine, 5));
+        assert!(!control.halt(&machine, 7));
         control.leave(0, Left::Preempted);
         assert_eq!(control.state(), State::Running, "one is still to leave");
         control.leave(1, Left::Preempted);

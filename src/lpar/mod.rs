@@ -26,6 +26,7 @@ pub use vcpus::MAX_VCPUS;
 
 use crate::addr::Lpid;
 use crate::arch::Machine;
+use crate::hcall::abi::rtas::REBOOT;
 use control::Control;
 use vcpus::Left;
 
@@ -82,7 +83,15 @@ impl<'m, M: Machine> System<'m, M> {
 
     /// Ends a partition: it is halted with `code`, and the streams that it had open are closed.
     pub fn halt(&self, partition: &Partition<'_>, code: u64) {
-        partition.control().halt(&self.machine, code);
+        // A line for each end, not for each vCPU that brings one about: a guest may start again and again.
+        if partition.control().halt(&self.machine, code) {
+            let name = partition.description().name;
+            if code == REBOOT {
+                crate::info!("partition {=str} wants to start again", name);
+            } else {
+                crate::info!("partition {=str} has ended with {=u64:#x}", name, code);
+            }
+        }
         self.close_streams_of(partition.description().lpid);
     }
 

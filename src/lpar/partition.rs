@@ -182,11 +182,19 @@ impl<'m> Partition<'m> {
     /// # Errors
     /// [`Status::Busy`] if it is not stopped or its table is being written; what [`vrma::prepare`] says.
     pub fn start<M: Machine>(&self, machine: &M, start: Start) -> Result<(), Status> {
-        self.control.start(start, || {
-            vrma::prepare(machine, self.table(), &self.description.regions)?;
-            self.papr.reset();
-            Ok(())
-        })?;
+        self.control.start(start, || self.prepare(machine))?;
+        self.log_start(start);
+        Ok(())
+    }
+
+    /// Makes it ready to start: with a VRMA, and a platform that nobody has used.
+    fn prepare<M: Machine>(&self, machine: &M) -> Result<(), Status> {
+        vrma::prepare(machine, self.table(), &self.description.regions)?;
+        self.papr.reset();
+        Ok(())
+    }
+
+    fn log_start(&self, start: Start) {
         // Not where a vCPU comes to its CPU: a guest starts its vCPUs, the first one too, as often as it likes, and
         // the log's port is slow.
         crate::info!(
@@ -194,7 +202,6 @@ impl<'m> Partition<'m> {
             self.description.name,
             start.entry.raw()
         );
-        Ok(())
     }
 
     /// Takes the partition out of guest state and makes its R and C final, a piece at a time: drops every
@@ -271,21 +278,43 @@ impl<'m> Partition<'m> {
     /// # Errors
     /// [`Status::Busy`] while it runs or a write is in flight; [`Status::Continue`] when there is more to do.
     pub fn reset<M: Machine>(&self, machine: &M, cpu: usize) -> Result<(), Status> {
-        self.control.reset(|from| {
-            if from == 0 {
-                self.cancel_resize();
-            }
-            let reached = self.remove_from(machine, from, |_| false);
-            if reached.is_none() {
-                *self.clearing.lock() = 0;
-                self.readers.suspend(None).begin_anew(&self.tables);
-                // Every entry was flushed when it went, on all CPUs; this is for what firmware or an earlier
-                // use of the LPID may have left.
-                self.table().set_vrma_shift(None);
-                let _ = self.control.forget(machine, self.description.lpid, cpu);
-            }
-            reached
-        })
+        self.control.reset(|from| self.empty(machine, cpu, from))
+    }
+
+    /// Empties the table of a partition that has halted with `code`, a piece at a time as [`Self::reset`], and starts it.
+    ///
+    /// # Errors
+    /// As for [`Self::reset`]; [`Status::Busy`] also if it has not halted with that code; what [`vrma::prepare`] says, and
+    /// then it stays halted.
+    pub fn restart<M: Machine>(
+        &self,
+        machine: &M,
+        cpu: usize,
+        code: u64,
+        start: Start,
+    ) -> Result<(), Status> {
+        let clear = |from| self.empty(machine, cpu, from);
+        self.control
+            .restart(code, start, clear, || self.prepare(machine))?;
+        self.log_start(start);
+        Ok(())
+    }
+
+    /// A piece of a reset, from a slot on; where it stopped.
+    fn empty<M: Machine>(&self, machine: &M, cpu: usize, from: u64) -> Option<u64> {
+        if from == 0 {
+            self.cancel_resize();
+        }
+        let reached = self.remove_from(machine, from, |_| false);
+        if reached.is_none() {
+            *self.clearing.lock() = 0;
+            self.readers.suspend(None).begin_anew(&self.tables);
+            // Every entry was flushed when it went, on all CPUs; this is for what firmware or an earlier
+            // use of the LPID may have left.
+            self.table().set_vrma_shift(None);
+            let _ = self.control.forget(machine, self.description.lpid, cpu);
+        }
+        reached
     }
 
     /// Closes the streams over this table that `owner` has open: it has stopped.

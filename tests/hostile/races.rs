@@ -1,12 +1,14 @@
 //! Several vCPUs at once, on threads: what one may not do to another by the moment it chooses.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::world::{AGENT, BUFFER, CLIENT, Spec, Store, World};
 use realhpt::addr::GuestReal;
-use realhpt::hcall::abi::{self, Status};
+use realhpt::hcall::abi::rtas::REBOOT;
+use realhpt::hcall::abi::{self, State, Status};
 use realhpt::hcall::{Frame, Seat, dispatch};
 use realhpt::lpar::control::Start;
 use realhpt::lpar::vcpu::Endian;
@@ -146,4 +148,33 @@ fn a_partition_is_not_resumed_in_the_middle_of_a_pause() {
     assert_eq!(world.control(abi::H_LPAR_PAUSE, CLIENT), Status::Success);
     assert_eq!(told.try_recv(), Ok(Status::Busy));
     assert_eq!(world.control(abi::H_LPAR_RESUME, CLIENT), Status::Success);
+}
+
+/// An agent asks for pauses again and again while its client starts anew on another CPU: had the client a moment in which it
+/// is stopped, a pause would have it first, and the start be refused for good.
+#[test]
+fn who_pauses_a_guest_that_starts_again_does_not_end_it() {
+    let store = Store::pair(18);
+    let world = World::new(&store, Format::V3_0);
+    let (client, machine) = (world.client(), &world.system.machine);
+    let restart = || client.restart(machine, 1, REBOOT, START);
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                let _ = world.control(abi::H_LPAR_PAUSE, CLIENT);
+                let _ = world.control(abi::H_LPAR_RESUME, CLIENT);
+            }
+        });
+        for _ in 0..200 {
+            world.system.halt(client, REBOOT);
+            let begin = Instant::now();
+            while let Err(status) = restart() {
+                assert!(matches!(status, Status::Continue | Status::Busy));
+                assert!(begin.elapsed() < PATIENCE, "it does not start again");
+            }
+            assert!(matches!(client.state(), State::Running | State::Paused));
+        }
+        ended.store(true, Ordering::Relaxed);
+    });
 }

@@ -142,8 +142,8 @@ extern "C" fn note(changed: Changed<'_>) -> u64 {
 
 /// The way of any hypercall.
 ///
-/// In 32-bit mode the low halves of the registers are the arguments: what the upper halves hold is nothing the caller
-/// knows of.
+/// In 32-bit mode the low halves of the registers are the arguments: what the upper halves hold is nothing the call
+/// knows of, and it stays there.
 ///
 /// # Safety
 /// As [`one`].
@@ -151,11 +151,13 @@ unsafe extern "C" fn any<E: Extension>(cpu: *mut Cpu, srr1: u64) -> u64 {
     // SAFETY: the vectors'.
     let (board, partition, seat, frame) = unsafe { caller::<E>(cpu) };
     let problem_state = srr1 & msr::PR != 0;
-    if srr1 & msr::SF == 0 && !problem_state {
-        for register in &mut frame.regs {
-            *register &= 0xffff_ffff;
-        }
-    }
     let machine = &board.machine;
+    if srr1 & msr::SF == 0 && !problem_state {
+        let before = *frame;
+        *frame = before.low_halves();
+        let next = hcall::dispatch(machine, board, partition, seat, false, frame);
+        frame.restore_upper_halves(&before);
+        return next as u64;
+    }
     hcall::dispatch(machine, board, partition, seat, problem_state, frame) as u64
 }

@@ -17,7 +17,6 @@ use crate::board::Machine;
 use crate::cpu::Cpu;
 use crate::entries::answer;
 use crate::machine::Generation;
-use crate::papr::rtas::token::REBOOT;
 use crate::vectors::vector;
 use crate::{external, opal};
 
@@ -92,14 +91,7 @@ pub fn handle(
         }
         answer::YIELD => return Outcome::Leave(Left::Preempted),
         answer::STOP => return Outcome::Leave(Left::Stopped),
-        answer::EXIT => {
-            let name = partition.description().name;
-            match partition.control().exit_code() {
-                REBOOT => defmt::info!("partition {=str} wants to start again", name),
-                code => defmt::info!("partition {=str} has ended with {=u64:#x}", name, code),
-            }
-            return Outcome::Enter;
-        }
+        answer::EXIT => return Outcome::Enter,
         answer::POWER_OFF => return Outcome::PowerOff,
         // The next turn begins with loading its translation.
         answer::RELOAD => return Outcome::Leave(Left::Preempted),

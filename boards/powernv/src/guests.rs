@@ -241,17 +241,17 @@ impl Guest {
             Step::Fill { number, offset } => {
                 restart.step = self.fill(partition, number, offset);
             }
-            Step::Reset => match partition.reset(&machine.machine, cpu) {
-                Ok(()) => {
-                    let started = partition.start(&machine.machine, self.start);
-                    if let Err(status) = started {
-                        give_up(machine, partition, status);
-                    }
+            Step::Reset => {
+                match partition.restart(&machine.machine, cpu, REBOOT, self.start) {
+                    // There may be more to do, or someone else is at it.
+                    Ok(()) | Err(Status::Continue | Status::Busy) => {}
+                    Err(status) => defmt::error!(
+                        "partition {=str} cannot start again: {=i64}",
+                        partition.description().name,
+                        status as i64
+                    ),
                 }
-                // There is more to do, or someone else is at it.
-                Err(Status::Continue | Status::Busy) => {}
-                Err(status) => give_up(machine, partition, status),
-            },
+            }
         }
         true
     }
@@ -302,21 +302,6 @@ impl Guest {
         }
         Step::Fill { number, offset }
     }
-}
-
-/// Ends a partition for good that cannot be started again.
-fn give_up(machine: &Machine, partition: &Partition<'static>, status: Status) {
-    let name = partition.description().name;
-    if partition.state() == State::Running {
-        // Someone else has started it.
-        return;
-    }
-    defmt::error!(
-        "partition {=str} cannot start again: {=i64}",
-        name,
-        status as i64
-    );
-    machine.halt(partition, status.raw());
 }
 
 /// The regions of a partition that are its alone.

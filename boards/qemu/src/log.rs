@@ -168,6 +168,19 @@ impl Decoder<'_> {
     }
 }
 
+/// The text without what would do something to a terminal, or begin a line that is not the log's: a partition may have written
+/// it.
+fn harmless(text: &str) -> String {
+    let harmless = |character: char| {
+        if character.is_control() && character != '\t' {
+            '?'
+        } else {
+            character
+        }
+    };
+    text.chars().map(harmless).collect()
+}
+
 fn convert(frame: &DefmtFrame<'_>, places: &BTreeMap<u64, String>) -> Frame {
     use defmt_parser::Level as Theirs;
     let level = match frame.level() {
@@ -183,7 +196,19 @@ fn convert(frame: &DefmtFrame<'_>, places: &BTreeMap<u64, String>) -> Frame {
             .map(|time| time.to_string())
             .unwrap_or_default(),
         level,
-        text: frame.display_message().to_string(),
+        text: harmless(&frame.display_message().to_string()),
         place: places.get(&frame.index()).cloned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_partition_writes_does_nothing_to_a_terminal() {
+        let written = "[client] \x1b]0;title\x07 \u{9b}2J\r\nverdict: planned 0 \x7f\ttab, é";
+        let shown = "[client] ?]0;title? ?2J??verdict: planned 0 ?\ttab, é";
+        assert_eq!(harmless(written), shown);
     }
 }

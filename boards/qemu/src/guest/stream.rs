@@ -226,7 +226,13 @@ impl Driver<'_> {
     fn open<'a>(&'a self, agent: &mut Agent, lpid: u32) -> Result<Reader<'a>> {
         let call = [lpid.into(), OpenFlags::empty().bits(), 0];
         let [handle, order, _] = self.call(agent, abi::H_HPT_OPEN, call)?;
-        let table = Model::new(u32::try_from(order)?);
+        // The window, the file and all that is computed here are for the planned one.
+        ensure!(
+            order == u64::from(self.plan.order),
+            "the table has order {order}, not {}",
+            self.plan.order
+        );
+        let table = Model::new(self.plan.order);
         Ok(Reader {
             driver: self,
             handle,

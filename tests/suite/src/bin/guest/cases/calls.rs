@@ -208,6 +208,11 @@ pub(crate) fn rtas_in_32_bit_mode(bench: &mut Bench<'_>) -> Outcome {
         let [.., beside] = words;
         same("results", results, load_real(buffer + 16))?;
         same("what stands beside", beside, load_real(buffer + 24))?;
+        // mr 3, 4: the argument is as it was, upper half too.
+        let words = [HYPERCALL, 0x7c83_2378];
+        // SAFETY: as above.
+        let argument = unsafe { code::execute(&words, [H_RTAS | high, buffer | high], msr) };
+        same("r4", buffer | high, argument.must("the call comes back")?)?;
     }
     Ok(())
 }
