@@ -41,6 +41,8 @@
 //! * `H_LPAR_PAUSE` and `H_LPAR_RESET` answer H_CONTINUE until they are done: call again.
 //! * `H_HPT_WRITE` on, and `H_LPAR_RESET` of, a running partition is H_BUSY; so is `H_LPAR_PAUSE` of one that is
 //!   being reset, and `H_LPAR_RESUME` while another vCPU's `H_LPAR_PAUSE` of it is at work.
+//! * A partition that has ended, to be started anew by its board (system-reboot), is Halted until then; a pause does not hold
+//!   it: whoever reads its table learns of the start by H_CLOSED.
 //! * `H_LPAR_HCALL` makes an HPT hypercall for a partition that does not run. The buffer has ten doublewords, r3
 //!   to r12 as the guest would load them; the same ten come back, the guest's status in the first. A token that
 //!   is no HPT hypercall is answered there too, with H_FUNCTION. The call's own status says only whether the proxy
