@@ -226,7 +226,8 @@ pub struct GuestOptions {
     /// partition.
     #[arg(long, value_name = "FILE")]
     pub stream: Option<PathBuf>,
-    /// Passes with changes that are read while the guest runs; fewer if it ends, or rests for ten seconds.
+    /// Passes with changes that are read while the guest runs, at least: it is not paused before Linux is at its shell. Fewer if
+    /// it ends, or rests for ten seconds.
     #[arg(long, value_name = "N", default_value = "100", requires = "stream")]
     pub stream_passes: usize,
     /// Gives up after this many seconds; never if not given.

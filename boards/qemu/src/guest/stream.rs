@@ -50,7 +50,7 @@ pub struct Plan {
     pub order: u32,
     /// Bytes of memory, if the guest is a Linux whose linear map is to be looked for.
     pub linux: Option<u64>,
-    /// Passes that are read while the guest runs and that have something, at most.
+    /// Passes with changes that are read while the guest runs: so many at least, and until it is ready.
     pub passes: usize,
     /// The file for all passes.
     pub out: PathBuf,
@@ -61,6 +61,8 @@ pub struct Plan {
 struct Signs {
     /// The guest has ended.
     ended: AtomicBool,
+    /// It has shown that it is up.
+    ready: AtomicBool,
     /// All guests have: with the agent the machine ends too.
     all_ended: AtomicBool,
     /// The machine is off: nobody answers any more.
@@ -68,6 +70,10 @@ struct Signs {
 }
 
 impl Signs {
+    fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
     fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed)
     }
@@ -198,6 +204,9 @@ impl Watcher for Beside<'_, '_> {
 
     fn console(&mut self, bytes: &[u8]) {
         self.watch.console(bytes);
+        if self.watch.is_ready(self.guest) {
+            self.signs.ready.store(true, Ordering::Relaxed);
+        }
     }
 
     fn tick(&mut self) -> bool {
@@ -245,7 +254,11 @@ impl Driver<'_> {
         let mut reader = self.open(agent, plan.guest)?;
         let mut sections = vec![reader.pass(agent, "first")?.0];
         let mut since = Instant::now();
-        while sections.len() <= plan.passes && !self.signs.has_ended() && since.elapsed() < QUIET {
+        let enough = |passes, since: Instant| {
+            let rests = since.elapsed() > QUIET;
+            self.signs.is_ready() && (passes > plan.passes || rests)
+        };
+        while !enough(sections.len(), since) && !self.signs.has_ended() {
             thread::sleep(PACE);
             let (records, _) = reader.pass(agent, "live")?;
             if !records.is_empty() {

@@ -90,7 +90,6 @@ impl<'a> Watch<'a> {
             Typed::Stdin(after) => (Keys::take_all(), None, after),
             Typed::Bytes(bytes, after) => (None, Some(bytes), after),
         };
-        let awaited = awaited.filter(|_| keys.is_none());
         let partitions = manifest.partitions().iter();
         let guests: Vec<_> = partitions
             .filter(|partition| partition.console)
@@ -145,7 +144,9 @@ impl<'a> Watch<'a> {
     /// Sends what is typed from now on, if nothing has to come first. Who has ended will show nothing any more.
     fn type_on(&mut self) {
         let awaits = |guest: &Guest| guest.code.is_none() && guest.awaited.is_some();
-        if !self.begun || self.guests.iter().any(awaits) {
+        // Whoever types by hand sees when it is time.
+        let waits = self.keys.is_none() && self.guests.iter().any(awaits);
+        if !self.begun || waits {
             return;
         }
         let Some(input) = self.input.take() else {
@@ -159,6 +160,12 @@ impl<'a> Watch<'a> {
         } else {
             keys::forward(io::stdin(), input, sent);
         }
+    }
+
+    /// Whether the guest with this LPID has shown what its console has to show before something is typed.
+    pub(super) fn is_ready(&self, lpid: u32) -> bool {
+        let mut guests = self.guests.iter();
+        guests.any(|guest| guest.lpid == lpid && guest.awaited.is_none())
     }
 
     /// Whether the guest with this LPID has ended.
