@@ -13,7 +13,7 @@ use realhpt::sync::Mutex;
 
 use crate::account::Account;
 use crate::console::Console;
-use crate::{end, opal, time};
+use crate::{end, opal, rtc, time};
 
 /// All partitions on this machine.
 pub type Machine = System<'static, Processor>;
@@ -24,6 +24,11 @@ pub trait Extension: Sync {
     fn hypercall(&self, machine: &Machine, caller: Lpid, frame: &mut Frame) -> Option<Status> {
         let _ = (machine, caller, frame);
         None
+    }
+
+    /// The time of day at the boot, in seconds since the beginning of 1970; none: nobody knows.
+    fn clock(&self) -> Option<u64> {
+        opal::read_clock().and_then(|(date, time)| rtc::seconds(date, time))
     }
 
     /// Where this image counts what exits cost; none: it does not.

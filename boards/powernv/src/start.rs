@@ -16,7 +16,7 @@ use crate::manifest::Manifest;
 use crate::run::Run;
 use crate::seats::Seats;
 use crate::uart::Uart;
-use crate::{cpu, end, external, logger, opal, partitions, place, rtc, smp, time, tree, vectors};
+use crate::{cpu, end, external, logger, opal, partitions, place, smp, time, tree, vectors};
 
 unsafe extern "C" {
     static __image_start: u8;
@@ -44,7 +44,7 @@ pub fn boot(handover: Handover, extension: impl Extension + 'static) -> ! {
     if let Some(frequency) = tree::time_base_frequency(tree) {
         time::set_frequency(frequency);
     }
-    match opal::read_clock().and_then(|(date, time)| rtc::seconds(date, time)) {
+    match extension.clock() {
         Some(seconds) => time::set_of_day(seconds),
         None => defmt::warn!("the machine has no clock that says what time it is"),
     }
