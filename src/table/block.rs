@@ -5,7 +5,8 @@
 //! the page number are in the number of the entry's group, mixed by the hash (ISA 3.0B Book III section
 //! 5.7.9.2); `page_bits` takes the hash back.
 
-use super::hpte::{B_SHIFT, COMPARED, GuestV, PageSize, SECONDARY, SegmentSize};
+use super::hpte::{B_SHIFT, COMPARED, GuestV, SECONDARY, SegmentSize};
+use super::page_size::PageSize;
 use crate::addr::Ptex;
 
 /// Log2 of the pages of a block.

@@ -30,6 +30,7 @@ pub mod block;
 pub mod hash;
 pub mod hpt;
 pub mod hpte;
+pub mod page_size;
 pub mod ready;
 pub mod resize;
 pub mod search;

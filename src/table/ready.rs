@@ -7,9 +7,8 @@
 use super::bitmap::{WORD, index};
 use super::hash::is_vrma;
 use super::hpt::Table;
-use super::hpte::{
-    ABSENT, B_RESERVED, GuestR, GuestV, Layout, PageSize, RPN, RealR, RealV, VALID, View,
-};
+use super::hpte::{ABSENT, B_RESERVED, GuestR, GuestV, Layout, RPN, RealR, RealV, VALID, View};
+use super::page_size::PageSize;
 use super::slot::Entry;
 use crate::addr::Ptex;
 use crate::arch::Machine;

@@ -22,7 +22,8 @@ use super::bitmap::{WORD, index, ones};
 use super::block::page_bits;
 use super::hash::{is_vrma, may_be_vrma};
 use super::hpt::{Copy, Order, Table};
-use super::hpte::{GuestV, PageSize, RealV, SECONDARY, SegmentSize};
+use super::hpte::{GuestV, RealV, SECONDARY, SegmentSize};
+use super::page_size::PageSize;
 use super::slot::Entry;
 use crate::arch::Machine;
 use crate::memory::Regions;
@@ -36,7 +37,8 @@ const GROUP: u64 = 8;
 ///
 /// ```
 /// use realhpt::table::Order;
-/// use realhpt::table::hpte::{GuestV, PageSize};
+/// use realhpt::table::hpte::GuestV;
+/// use realhpt::table::page_size::PageSize;
 /// use realhpt::table::resize::group;
 /// // A 4K page of the 256M segment 0x123: page 0x4567, so AVPN ends with 0x4567 >> 11.
 /// let v = GuestV::entered(0x123 << 12 | (0x4567 >> 11) << 7);

@@ -3,7 +3,8 @@
 use super::bitmap::{WORD, ones};
 use super::hash::Segment;
 use super::hpt::{Copy, Table};
-use super::hpte::{ABSENT, COMPARED, GuestR, GuestV, PageSize, SECONDARY};
+use super::hpte::{ABSENT, COMPARED, GuestR, GuestV, SECONDARY};
+use super::page_size::PageSize;
 use crate::addr::{EffAddr, Ptex};
 use crate::sync::Ordering;
 

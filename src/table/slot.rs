@@ -28,7 +28,8 @@
 use super::bitmap::{Bit, Mark, WORD};
 use super::block::Block;
 use super::hpt::Table;
-use super::hpte::{GuestR, GuestV, HVLOCK, PageSize, RealR, RealV, SettledR, VALID, View};
+use super::hpte::{GuestR, GuestV, HVLOCK, RealR, RealV, SettledR, VALID, View};
+use super::page_size::PageSize;
 use super::ready;
 use super::tlb;
 use crate::addr::{HostReal, Ptex};

@@ -7,7 +7,8 @@
 
 use super::batch::{FlushedBatch, StaleBatch};
 use super::block::page_bits;
-use super::hpte::{B_SHIFT, GuestV, PageSize, RealR};
+use super::hpte::{B_SHIFT, GuestV, RealR};
+use super::page_size::PageSize;
 use super::slot::{Changed, Flushed, Stale, Unreferenced};
 use crate::addr::{Lpid, Ptex};
 use crate::arch::Machine;

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use realhpt::hcall::abi::{self, Status};
 use realhpt::table::Order;
-use realhpt::table::hpte::{GuestV, PageSize};
+use realhpt::table::hpte::GuestV;
+use realhpt::table::page_size::PageSize;
 use realhpt::table::resize::group;
 
 /// Base page shift, actual page shift, L and LP in place.

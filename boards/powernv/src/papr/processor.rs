@@ -8,7 +8,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use realhpt::table::hash::Segment;
-use realhpt::table::hpte::{LARGE, PageSize};
+use realhpt::table::hpte::LARGE;
+use realhpt::table::page_size::PageSize;
 
 use crate::machine::Generation;
 
