@@ -265,21 +265,19 @@ impl Guest {
             };
         };
         // The table is not written to, but who starts the partition is refused as if it were.
-        if let Ok(_stopped) = partition.control().begin_write() {
-            let size = (place.size() - offset).min(PIECE);
-            // SAFETY: memory of the partition, whole pages of it, and no vCPU of it runs.
-            unsafe { cache::zero(HostReal::new(place.host().raw() + offset), size) };
-            let offset = offset + size;
-            return if offset < place.size() {
-                Step::Zero { region, offset }
-            } else {
-                Step::Zero {
-                    region: region + 1,
-                    offset: 0,
-                }
-            };
-        }
-        Step::Zero { region, offset }
+        let Ok(_stopped) = partition.control().begin_write() else {
+            return Step::Zero { region, offset };
+        };
+        let (size, next) = piece(offset, place.size());
+        // SAFETY: memory of the partition, whole pages of it, and no vCPU of it runs.
+        unsafe { cache::zero(HostReal::new(place.host().raw() + offset), size) };
+        next.map_or(
+            Step::Zero {
+                region: region + 1,
+                offset: 0,
+            },
+            |offset| Step::Zero { region, offset },
+        )
     }
 
     /// Copies a piece of what the partition starts with; what comes next.
@@ -287,21 +285,26 @@ impl Guest {
         let Some(load) = self.contents.get(number) else {
             return Step::Reset;
         };
-        if let Ok(_stopped) = partition.control().begin_write() {
-            let size = (load.source.size() - offset).min(PIECE);
-            copy(partition, load, offset, size);
-            let offset = offset + size;
-            return if offset < load.source.size() {
-                Step::Fill { number, offset }
-            } else {
-                Step::Fill {
-                    number: number + 1,
-                    offset: 0,
-                }
-            };
-        }
-        Step::Fill { number, offset }
+        let Ok(_stopped) = partition.control().begin_write() else {
+            return Step::Fill { number, offset };
+        };
+        let (size, next) = piece(offset, load.source.size());
+        copy(partition, load, offset, size);
+        next.map_or(
+            Step::Fill {
+                number: number + 1,
+                offset: 0,
+            },
+            |offset| Step::Fill { number, offset },
+        )
     }
+}
+
+/// The size of the piece at `offset` of something with so many bytes, and where the next one begins, if there is one.
+fn piece(offset: u64, bytes: u64) -> (u64, Option<u64>) {
+    let size = bytes.saturating_sub(offset).min(PIECE);
+    let next = offset + size;
+    (size, (next < bytes).then_some(next))
 }
 
 /// The regions of a partition that are its alone.

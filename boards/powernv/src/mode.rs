@@ -19,14 +19,14 @@ pub mod lpcr {
     /// The whole VRMASD field.
     pub const VRMASD: u64 = 0x1f << VRMASD_SHIFT;
     /// Interrupts are taken with translation on, two bits.
-    pub const AIL: u64 = 3 << guest::AIL_SHIFT;
+    pub const AIL: u64 = guest::AIL;
     /// Process table in use (ISA 3.0).
     pub const UPRT: u64 = 1 << 22;
     /// Interrupts little-endian.
     pub const ILE: u64 = guest::ILE;
     /// The host uses a radix tree (ISA 3.0).
     pub const HR: u64 = 1 << 20;
-    /// Mediated external interrupt request: never set here.
+    /// Mediated external interrupt request: clear here, set while an interrupt waits for a guest that takes none.
     pub const MER: u64 = 1 << 11;
     /// Guests may use tlbie (ISA 3.0).
     pub const GTSE: u64 = 1 << 10;

@@ -4,8 +4,11 @@
 //! r3 and the base of RTAS in r4 (LoPAR chapter 7). The buffer says which call it is: token, number of arguments, number of
 //! results, and both lists, in words.
 
-/// A hypercall of H_RTAS, which is not LoPAR's: `sc 1` with this in r3 and the address of the buffer in r4.
-const H_RTAS: u32 = 0xf000;
+use realhpt::hcall::abi::H_RTAS;
+
+/// The number of the call, as an `ori` holds it: in 16 bits.
+const NUMBER: u32 = (H_RTAS & 0xffff) as u32;
+const _: () = assert!(H_RTAS == NUMBER as u64);
 
 /// RTAS as it stands in a guest's memory, big-endian.
 ///
@@ -16,7 +19,7 @@ pub const BLOB: &[u8] = {
     const WORDS: [[u8; 4]; 5] = [
         0x7c64_1b78_u32.to_be_bytes(),            // mr 4, 3
         0x3c60_0000_u32.to_be_bytes(),            // lis 3, 0
-        (0x6063_0000_u32 | H_RTAS).to_be_bytes(), // ori 3, 3, H_RTAS
+        (0x6063_0000_u32 | NUMBER).to_be_bytes(), // ori 3, 3, H_RTAS
         0x4400_0022_u32.to_be_bytes(),            // sc 1
         0x4e80_0020_u32.to_be_bytes(),            // blr
     ];

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use realhpt::addr::{GuestReal, Lpid};
-use realhpt::hcall::abi::VTY_INTERRUPT;
+use realhpt::hcall::abi::{VTY, VTY_INTERRUPT};
 use realhpt::lpar::vcpu::SLB_ENTRIES;
 use realhpt::table::Order;
 use vm_fdt::{FdtReserveEntry, FdtWriter, FdtWriterResult};
@@ -21,8 +21,9 @@ use super::processor::{self, Processor};
 use super::rtas;
 use crate::manifest::Papr;
 
-/// The unit address of the terminal, which is its number for H_PUT_TERM_CHAR, too. (Terminal 0 is the same.)
-const TERMINAL: u32 = 0x7100_0000;
+/// The unit address of the terminal, a cell: what H_PUT_TERM_CHAR knows it by.
+const TERMINAL: u32 = (VTY & 0xffff_ffff) as u32;
+const _: () = assert!(TERMINAL as u64 == VTY);
 /// The terminal's node.
 const TERMINAL_PATH: &str = "/vdevice/vty@71000000";
 /// Real mode reaches this far: it is what the VRMA has at most.
