@@ -24,6 +24,9 @@ use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal
 use crate::manifest::Manifest;
 use crate::setup::QEMU;
 
+/// Instructions of a timebase tick, where QEMU counts them: a nanosecond each, at 512 MHz.
+pub const PER_TICK: f64 = 1000.0 / 512.0;
+
 /// The machines that the image runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "lower")]

@@ -10,15 +10,13 @@ use serde::Serialize;
 use super::linux::Linux;
 use super::tables::{Kind as TableKind, Table, UNSETTLED_PERCENT};
 use crate::exchange::Measurement;
-use crate::machine::Kind as Machine;
+use crate::machine::{Kind as Machine, PER_TICK};
 
 /// The order that the budgets are for, which is Linux's.
 pub const REFERENCE_ORDER: u32 = super::linux::ORDER;
 /// The share of changed entries that they are for, which is the largest that is measured.
 const REFERENCE_CHANGED: u64 = super::linux::CHANGED_PERMILLE;
 const _: () = assert!(matches!(CHANGED_PERMILLE, [.., REFERENCE_CHANGED]));
-/// Instructions of a tick: a nanosecond each, at 512 MHz.
-pub(super) const PER_TICK: f64 = 1000.0 / 512.0;
 
 /// A row of the result.
 #[derive(Clone, Debug, Serialize)]

@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use realhpt_pseries::exchange::job;
 
-use super::figures::{PER_TICK, Row, round};
+use super::figures::{Row, round};
 use super::report;
 use crate::cli::{GuestOptions, Kernel, Linux};
 use crate::exchange::{Exchange, Job};
@@ -23,7 +23,7 @@ use crate::guest::place::Software;
 use crate::guest::{linux_software, stream};
 use crate::images::{ACCOUNTING_HYPERVISOR, Images};
 use crate::log::{Frame, Level};
-use crate::machine::{Kind, Settings};
+use crate::machine::{Kind, PER_TICK, Settings};
 use crate::manifest::{AGENT, CLIENT, Manifest, Partition};
 use crate::session::{Ended, Patience, Session, Watcher};
 use crate::terminal::Terminal;
@@ -196,10 +196,7 @@ fn boot(
     let order = partition.order;
     let mut partitions = vec![partition];
     if with_reader {
-        let mut standard = Manifest::standard(images)?;
-        let agent = standard.partition_mut(AGENT)?;
-        (agent.console, agent.window) = (false, Some(stream::window(order)));
-        partitions.push(agent.clone());
+        partitions.push(stream::agent(images, order)?);
     }
     let manifest = Manifest::new(partitions);
     let settings = Settings {

@@ -222,14 +222,14 @@ fn guests(label: &str, software: &Software, options: &GuestOptions) -> Result<Ve
 
 /// The agent, without which the machine does not end, and a partition with a table of this order that stays empty.
 fn beside(images: &Images, order: u32) -> Result<Vec<Partition>> {
+    let agent = Partition {
+        essential: true,
+        ..stream::agent(images, order)?
+    };
     let mut standard = Manifest::standard(images)?;
-    let agent = standard.partition_mut(AGENT)?;
-    (agent.console, agent.essential) = (false, true);
-    agent.window = Some(stream::window(order));
-    standard.partition_mut(SPARE)?.order = order;
-    let partitions = standard.partitions().iter();
-    let others = partitions.filter(|partition| partition.lpid != CLIENT);
-    Ok(others.cloned().collect())
+    let spare = standard.partition_mut(SPARE)?;
+    spare.order = order;
+    Ok(vec![agent, spare.clone()])
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

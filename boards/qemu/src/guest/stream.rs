@@ -19,7 +19,10 @@ use realhpt::hcall::abi::{self, OpenFlags, ReadFlags, Status};
 use realhpt_pseries::exchange::bench::CHUNK;
 
 use crate::agent::{self, Agent, BUFFER};
+use crate::images::Images;
 use crate::log::Frame;
+use crate::machine::PER_TICK;
+use crate::manifest::{AGENT, Manifest, Partition};
 use crate::session::Watcher;
 use crate::tables::formats::{self, Format};
 use crate::tables::hash;
@@ -36,8 +39,6 @@ const PACE: Duration = Duration::from_millis(20);
 const QUIET: Duration = Duration::from_secs(10);
 /// Passes after which a table that nobody changes must be clean: one for the changes, one that has none.
 const SETTLING: usize = 2;
-/// Instructions of a timebase tick under `-icount`: a nanosecond each, at 512 MHz.
-const PER_TICK: f64 = 1000.0 / 512.0;
 
 /// What is streamed, and where to.
 #[derive(Clone, Debug)]
@@ -91,9 +92,20 @@ impl Signs {
 /// A line to be shown: a verb, and what there is to it.
 type Line = (&'static str, String);
 
+/// The agent, to read a table of this order while its own console is the log.
+///
+/// # Errors
+/// If its image cannot be read.
+pub fn agent(images: &Images, order: u32) -> Result<Partition> {
+    let mut standard = Manifest::standard(images)?;
+    let agent = standard.partition_mut(AGENT)?;
+    (agent.console, agent.window) = (false, Some(window(order)));
+    Ok(agent.clone())
+}
+
 /// Bytes of the agent's window for this: two tables as streams, at most, beside the commands.
 #[must_use]
-pub fn window(order: u32) -> u64 {
+fn window(order: u32) -> u64 {
     (BUFFER + room(order)).next_multiple_of(16 << 20)
 }
 
