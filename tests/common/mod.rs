@@ -7,6 +7,7 @@
 //!   from the format's description alone: nothing of `realhpt::stream` is used.
 //! * [`probe`]: a machine with a hook at all that the engine does to it.
 //! * [`corpus`]: the files of `tests/data`.
+//! * [`runner`]: property tests that are the same on every run.
 //! * [`named`]: the tests that a table in a test's docs names are there.
 #![allow(
     dead_code,
@@ -24,5 +25,6 @@
 pub(crate) mod corpus;
 pub(crate) mod named;
 pub(crate) mod probe;
+pub(crate) mod runner;
 pub(crate) mod stream;
 pub(crate) mod world;

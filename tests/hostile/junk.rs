@@ -1,9 +1,11 @@
 //! Any register values whatever.
 
+use crate::common::runner::runner;
 use crate::common::world::{AGENT, BUFFER, CLIENT, World};
 use crate::{OTHER, store};
 use proptest::prelude::{any, prop_oneof};
 use proptest::strategy::{Just, Strategy};
+use proptest::test_runner::Config;
 use realhpt::hcall::abi::{self, LPAR_SELF};
 use realhpt::table::Format;
 
@@ -81,17 +83,7 @@ fn junk_in_every_register_is_answered() {
         1..4u16,
         proptest::collection::vec(nasty(), 9),
     );
-    let config = proptest::test_runner::Config {
-        cases: 24,
-        failure_persistence: None,
-        ..Default::default()
-    };
-    let mut runner = proptest::test_runner::TestRunner::new_with_rng(
-        config,
-        proptest::test_runner::TestRng::deterministic_rng(
-            proptest::test_runner::RngAlgorithm::ChaCha,
-        ),
-    );
+    let mut runner = runner(Config::with_cases(24));
     runner
         .run(&proptest::collection::vec(call, 1..600), |calls| {
             let store = store();

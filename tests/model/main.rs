@@ -37,19 +37,17 @@ use common::world::{BUFFER_SIZE, CLIENT, Store, World};
 use entry::{C, FORMATS, R, SLOTS};
 use machine::Model;
 use proptest::collection::vec;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use proptest::test_runner::{Config, TestRunner};
 use realhpt::hcall::abi::{self, Status};
 use realhpt::table::Format;
 use strategies::op;
 
 fn runner(cases: u32) -> TestRunner {
-    let config = Config {
+    common::runner::runner(Config {
         cases,
-        failure_persistence: None,
         max_shrink_iters: 400,
         ..Config::default()
-    };
-    TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
+    })
 }
 
 #[test]

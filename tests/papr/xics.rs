@@ -2,7 +2,9 @@
 
 use proptest::prelude::{any, prop_oneof};
 use proptest::strategy::{Just, Strategy};
+use proptest::test_runner::Config;
 
+use crate::common::runner::runner;
 use crate::common::world::{CLIENT, Store, World};
 use crate::rtas;
 use crate::{running, status};
@@ -393,17 +395,7 @@ impl Model {
 
 #[test]
 fn no_interrupt_is_lost_or_comes_twice() {
-    let config = proptest::test_runner::Config {
-        cases: 200,
-        failure_persistence: None,
-        ..Default::default()
-    };
-    let mut runner = proptest::test_runner::TestRunner::new_with_rng(
-        config,
-        proptest::test_runner::TestRng::deterministic_rng(
-            proptest::test_runner::RngAlgorithm::ChaCha,
-        ),
-    );
+    let mut runner = runner(Config::with_cases(200));
     let ops = proptest::collection::vec((0..2usize, op()), 1..120);
     let store = Store::pair(18);
     runner

@@ -3,13 +3,14 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
+use crate::common::runner::runner;
 use crate::common::stream::Image;
 use crate::common::world::{CLIENT, CLIENT_HOST, CLIENT_MEMORY, Spec, Store, World};
 use crate::page::{Page, page};
 use crate::{BOLTED, C, FORMATS, R, commit, enter, prepare, remove};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use proptest::test_runner::Config;
 use realhpt::hcall::abi::{self, Status};
 use realhpt::table::Format;
 
@@ -264,14 +265,12 @@ impl Model<'_> {
 fn a_resize_in_pieces_is_a_rehash_from_scratch() {
     let config = Config {
         cases: 16,
-        failure_persistence: None,
         max_shrink_iters: 300,
         ..Config::default()
     };
-    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let (commits, collisions) = (Cell::new(0), Cell::new(0));
     let ops = (order(), order(), vec(op(), 1..400));
-    let outcome = TestRunner::new_with_rng(config, rng).run(&ops, |(order, next, ops)| {
+    let outcome = runner(config).run(&ops, |(order, next, ops)| {
         for format in FORMATS {
             let turns = ops.iter().map(|op| match op {
                 Op::Turn(order) => *order,
