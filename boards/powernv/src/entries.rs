@@ -140,24 +140,39 @@ extern "C" fn note(changed: Changed<'_>) -> u64 {
     core::hint::black_box(Next::Resume as u64)
 }
 
-/// The way of any hypercall.
-///
-/// In 32-bit mode the low halves of the registers are the arguments: what the upper halves hold is nothing the call
-/// knows of, and it stays there.
+/// The way of any hypercall. Out of line: those that [`one`] is for have no room for what this way keeps.
 ///
 /// # Safety
 /// As [`one`].
+#[inline(never)]
 unsafe extern "C" fn any<E: Extension>(cpu: *mut Cpu, srr1: u64) -> u64 {
+    let problem_state = srr1 & msr::PR != 0;
+    if srr1 & msr::SF == 0 && !problem_state {
+        // SAFETY: the vectors'.
+        return unsafe { narrow::<E>(cpu, srr1) };
+    }
     // SAFETY: the vectors'.
     let (board, partition, seat, frame) = unsafe { caller::<E>(cpu) };
-    let problem_state = srr1 & msr::PR != 0;
     let machine = &board.machine;
-    if srr1 & msr::SF == 0 && !problem_state {
-        let before = *frame;
-        *frame = before.low_halves();
-        let next = hcall::dispatch(machine, board, partition, seat, false, frame);
-        frame.restore_upper_halves(&before);
-        return next as u64;
-    }
     hcall::dispatch(machine, board, partition, seat, problem_state, frame) as u64
+}
+
+/// The way of a hypercall in 32-bit mode: the low halves of the registers are the arguments, and what the upper halves hold is
+/// nothing the call knows of, and stays there. Apart: the other way needs no room for them.
+///
+/// # Safety
+/// As [`one`].
+#[cold]
+#[inline(never)]
+unsafe fn narrow<E: Extension>(cpu: *mut Cpu, srr1: u64) -> u64 {
+    // SAFETY: the vectors'; given up before the call.
+    let (_, _, _, frame) = unsafe { caller::<E>(cpu) };
+    let before = *frame;
+    *frame = before.low_halves();
+    // SAFETY: the vectors'.
+    let next = unsafe { any::<E>(cpu, srr1 | msr::SF) };
+    // SAFETY: the vectors'; the call is done.
+    let (_, _, _, frame) = unsafe { caller::<E>(cpu) };
+    frame.restore_upper_halves(&before);
+    next
 }
